@@ -1,0 +1,1 @@
+"""Models and tasks: questions, scoring and statistics; knows nothing of recipes."""

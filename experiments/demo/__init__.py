@@ -1,0 +1,1 @@
+"""The embedded default: base model, two adapters and a ready study."""

@@ -1,0 +1,1 @@
+"""The search: spaces of recipes, samplers, and the loop that asks, merges, scores and tells."""

@@ -1,0 +1,29 @@
+"""Fixtures that every test folder shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of reference material beside the checkout, or skip the test when it is not there."""
+    folder = Path(os.environ.get("MERGESEARCH_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"reference material is not here: {folder} (set MERGESEARCH_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    """Return the folder of reference merges."""
+    return shared / "golden"
+
+
+@pytest.fixture(scope="session")
+def benchmark_data(shared: Path) -> Path:
+    """Return the folder of real benchmark questions, laid out as ``--data`` expects."""
+    return shared / "data"
