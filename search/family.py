@@ -1,0 +1,306 @@
+"""A family: a mergekit recipe with holes, and the two ways through it (fill the holes, read them back)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from merge.methods import get_method
+from merge.recipe import Recipe
+from search.errors import SpaceError
+from search.holes import Hole, Scalar, contains, ends, is_hole, middle, parse_hole
+
+Values = Mapping[str, Scalar]
+"""Values of holes, by hole name."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched number or choice.
+
+    Attributes:
+        name: Stable, readable name such as ``models.math.weight`` or ``t.self_attn.2``.
+        distribution: What it may be.
+        methods: Merge methods that use it; None when every candidate does.
+    """
+
+    name: str
+    distribution: BaseDistribution
+    methods: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """The place of one dimension in the template."""
+
+    name: str
+
+
+@dataclass
+class _Reader:
+    """Reads a document with holes into a template with slots, collecting the dimensions on the way."""
+
+    place: str
+    choices: tuple[str, ...] | None = None
+    dimensions: dict[str, Dimension] = field(default_factory=dict)
+    shared: set[str] = field(default_factory=set)
+
+    def template(self, node: object, words: tuple[str, ...], path: str, parameter: str | None) -> object:
+        if is_hole(node):
+            assert isinstance(node, Mapping)
+            return self._slots(parse_hole(node, f"{self.place}.{path}"), words, path, parameter)
+        if isinstance(node, Mapping):
+            inside = words[-1:] == ("parameters",)
+            return {
+                key: self.template(child, words + _word(key), f"{path}.{key}" if path else str(key),
+                                   str(key) if inside else parameter)
+                for key, child in node.items()
+            }
+        if isinstance(node, list):
+            labels = _labels(node, words)
+            return [
+                self.template(child, words + label, f"{path}[{index}]", parameter)
+                for index, (child, label) in enumerate(zip(node, labels, strict=True))
+            ]
+        return node
+
+    def _slots(self, hole: Hole, words: tuple[str, ...], path: str, parameter: str | None) -> object:
+        stem = hole.name or ".".join(word for word in words if word not in _SILENT) or path
+        if hole.gradient is None:
+            return self._slot(stem, hole, path, parameter)
+        return [self._slot(f"{stem}.{index}", hole, path, parameter) for index in range(hole.gradient)]
+
+    def _slot(self, name: str, hole: Hole, path: str, parameter: str | None) -> _Slot:
+        methods = None
+        if parameter is not None and self.choices is not None:
+            methods = frozenset(m for m in self.choices if parameter in get_method(m).parameters())
+            if not methods:
+                raise SpaceError(
+                    f"{self.place}.{path}: none of the methods {', '.join(self.choices)} has a parameter "
+                    f"'{parameter}'; remove it"
+                )
+        known = self.dimensions.get(name)
+        if known is not None and hole.name is not None and name in self.shared:
+            if known.distribution != hole.distribution:
+                raise SpaceError(
+                    f"{self.place}.{path}: the shared hole '{hole.name}' must be the same in every place, got "
+                    f"{hole.distribution} and {known.distribution}; repeat the first one or choose another name"
+                )
+            if methods is None or known.methods is None:
+                methods = None
+            else:
+                methods |= known.methods
+        elif known is not None:
+            count = 2
+            while f"{name}.{count}" in self.dimensions:
+                count += 1
+            name = f"{name}.{count}"
+        if hole.name is not None:
+            self.shared.add(name)
+        self.dimensions[name] = Dimension(name, hole.distribution, methods)
+        return _Slot(name)
+
+
+_SILENT = {"parameters", "value"}
+
+
+def _word(key: object) -> tuple[str, ...]:
+    return (str(key),)
+
+
+def _labels(nodes: Sequence[object], words: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return what each entry of a list is called in hole names: a model's short name, a filter, or a number."""
+    if words[-1:] == ("layer_range",):
+        return [("start",), ("end",)][: len(nodes)] + [(str(i),) for i in range(2, len(nodes))]
+    names = [_label(node, index) for index, node in enumerate(nodes)]
+    return [
+        (name if names.count(name) == 1 else f"{name}.{names[:index].count(name)}",) if name else ()
+        for index, name in enumerate(names)
+    ]
+
+
+def _label(node: object, index: int) -> str:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("model"), str):
+            return short_name(str(node["model"]))
+        if "value" in node:
+            return str(node["filter"]) if isinstance(node.get("filter"), str) and node["filter"] != "*" else ""
+    return str(index)
+
+
+def short_name(reference: str) -> str:
+    """Return what people call a model: the last part of its adapter's name, or of its own.
+
+    >>> short_name("org/base-1B@main+adapters/math")
+    'math'
+    """
+    last = reference.rsplit("+", 1)[-1].split("@", 1)[0]
+    return last.rstrip("/").rsplit("/", 1)[-1] or reference
+
+
+class Family:
+    """A recipe with holes: a template whose dimensions are filled (``decode``) or read back (``encode``).
+
+    Args:
+        name: Name of the family, unique in a study.
+        document: mergekit's YAML as Python values, any value of which may be a hole.
+        place: File and YAML path of the document, for messages.
+
+    Raises:
+        SpaceError: A hole is wrong.
+        merge.errors.RecipeError: The document is no recipe, or an end of a hole is not legal there.
+    """
+
+    def __init__(self, name: str, document: Mapping[str, object], *, place: str) -> None:
+        self.name = name
+        self.place = place
+        method = document.get("merge_method")
+        choices: tuple[str, ...] | None = None
+        if is_hole(method):
+            assert isinstance(method, Mapping)
+            found = parse_hole(method, f"{place}.merge_method").distribution
+            if not isinstance(found, CategoricalDistribution):
+                raise SpaceError(f"{place}.merge_method: must be a method or {{choices: [...]}} of methods")
+            choices = tuple(str(choice) for choice in found.choices)
+        reader = _Reader(place, choices)
+        self._template = reader.template(document, (), "", None)
+        self._conditional = choices is not None
+        first = [d for d in reader.dimensions.values() if d.methods is None]
+        then = [d for d in reader.dimensions.values() if d.methods is not None]
+        self.dimensions: tuple[Dimension, ...] = (*first, *then)
+        self._validate()
+
+    def active(self, values: Values) -> tuple[Dimension, ...]:
+        """Return the dimensions that a candidate uses, given the values so far (its merge method among them)."""
+        method = self._method(values)
+        return tuple(d for d in self.dimensions if d.methods is None or method in d.methods)
+
+    def decode(self, values: Values) -> dict[str, object]:
+        """Fill every hole; return a plain mergekit document.
+
+        Raises:
+            SpaceError: A value is missing or outside its hole.
+        """
+        for dimension in self.active(values):
+            if dimension.name not in values:
+                raise SpaceError(f"{self.place}: no value for hole '{dimension.name}'")
+            if not contains(dimension.distribution, values[dimension.name]):
+                raise SpaceError(
+                    f"{self.place}: hole '{dimension.name}' must be in {dimension.distribution}, "
+                    f"got {values[dimension.name]!r}"
+                )
+        filled = self._fill(self._template, values, self._method(values), within=False)
+        assert isinstance(filled, dict)
+        return filled
+
+    def recipe(self, values: Values) -> Recipe:
+        """Fill every hole; return the typed recipe."""
+        return Recipe.from_mapping(self.decode(values), place=self.place)
+
+    def encode(self, document: Mapping[str, object]) -> dict[str, Scalar]:
+        """Read the values of the holes out of a plain recipe, the inverse of ``decode``.
+
+        Raises:
+            SpaceError: The recipe differs from the family outside its holes, or a value is out of its range.
+        """
+        values: dict[str, Scalar] = {}
+        self._read(self._template, document, "", values)
+        for dimension in self.active(values):
+            if dimension.name not in values:
+                raise SpaceError(f"{self.place}: the recipe gives no value for hole '{dimension.name}'")
+        return {d.name: values[d.name] for d in self.active(values)}
+
+    def middle(self) -> dict[str, Scalar]:
+        """Return the candidate in the middle of every range, with the first of all choices."""
+        values = {d.name: middle(d.distribution) for d in self.dimensions}
+        return {d.name: values[d.name] for d in self.active(values)}
+
+    def _validate(self) -> None:
+        """Build the recipe at the middle, then with each dimension at each of its ends."""
+        start = {d.name: middle(d.distribution) for d in self.dimensions}
+        self.recipe(start)
+        for dimension in self.dimensions:
+            for end in ends(dimension.distribution):
+                if end != start[dimension.name]:
+                    self.recipe({**start, dimension.name: end})
+
+    def _method(self, values: Values) -> str:
+        assert isinstance(self._template, dict)
+        method = self._template.get("merge_method")
+        if not isinstance(method, _Slot):
+            return str(method)
+        if method.name not in values:
+            raise SpaceError(f"{self.place}: no value for hole '{method.name}'")
+        return str(values[method.name])
+
+    def _fill(self, node: object, values: Values, method: str, *, within: bool) -> object:
+        if isinstance(node, _Slot):
+            return values[node.name]
+        if isinstance(node, dict):
+            keep = node
+            if within and self._conditional:
+                known = get_method(method).parameters()
+                keep = {key: child for key, child in node.items() if key in known}
+            return {
+                key: self._fill(child, values, method, within=key == "parameters") for key, child in keep.items()
+            }
+        if isinstance(node, list):
+            return [self._fill(child, values, method, within=False) for child in node]
+        return node
+
+    def _read(self, node: object, found: object, path: str, values: dict[str, Scalar]) -> None:
+        if isinstance(node, _Slot):
+            self._take(node, found, path, values)
+        elif isinstance(node, dict) and isinstance(found, Mapping):
+            for key in [*node, *(k for k in found if k not in node)]:
+                self._step(node, found, key, f"{path}.{key}" if path else str(key), values)
+        elif isinstance(node, list) and node and all(isinstance(item, _Slot) for item in node) and not isinstance(
+            found, list
+        ):
+            for slot in node:          # one number where the family has a gradient: the same at every depth
+                self._read(slot, found, path, values)
+        elif isinstance(node, list) and isinstance(found, list) and len(node) == len(found):
+            for index, (child, item) in enumerate(zip(node, found, strict=True)):
+                self._read(child, item, f"{path}[{index}]", values)
+        elif node != found:
+            raise SpaceError(f"{self.place}.{path}: the recipe must hold {_show(node)} here, got {_show(found)}")
+
+    def _step(
+        self, node: Mapping[str, object], found: Mapping[str, object], key: str, path: str, values: dict[str, Scalar]
+    ) -> None:
+        if key in node and key in found:
+            self._read(node[key], found[key], path, values)
+        elif key not in node:
+            raise SpaceError(f"{self.place}.{path}: the family has nothing here, got {_show(found[key])}")
+        elif not (self._conditional and ".parameters." in f".{path}"):
+            raise SpaceError(f"{self.place}.{path}: the recipe must hold {_show(node[key])} here, got nothing")
+
+    def _take(self, slot: _Slot, found: object, path: str, values: dict[str, Scalar]) -> None:
+        dimension = next(d for d in self.dimensions if d.name == slot.name)
+        if not contains(dimension.distribution, found):
+            raise SpaceError(
+                f"{self.place}.{path}: must be in {dimension.distribution} for hole '{slot.name}', got {found!r}"
+            )
+        if slot.name in values and values[slot.name] != found:
+            raise SpaceError(
+                f"{self.place}.{path}: shared hole '{slot.name}' is {values[slot.name]!r} elsewhere, got {found!r}"
+            )
+        assert found is None or isinstance(found, bool | int | float | str)
+        values[slot.name] = found
+
+
+def _show(node: object) -> str:
+    if isinstance(node, _Slot):
+        return f"a value for hole '{node.name}'"
+    if isinstance(node, dict):
+        return f"a mapping with {', '.join(map(str, node))}"
+    if isinstance(node, list):
+        return f"a list of {len(node)}"
+    return repr(node)
+
+
+def walk(families: Mapping[str, Family]) -> Iterator[tuple[str, Dimension]]:
+    """Go through every dimension of every family, with the family's name."""
+    for name, family in families.items():
+        for dimension in family.dimensions:
+            yield name, dimension

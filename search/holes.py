@@ -1,0 +1,176 @@
+"""A hole: the place in a recipe that the search fills, read into an Optuna distribution."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from search.errors import SpaceError
+
+Scalar = None | bool | int | float | str
+"""What a filled hole can hold."""
+
+_RANGE_KEYS = {"low", "high", "step", "log", "int", "gradient", "name"}
+_CHOICE_KEYS = {"choices", "gradient", "name"}
+_MARKS = {"low", "high", "choices"}
+
+
+@dataclass(frozen=True)
+class Hole:
+    """An unset value of a recipe.
+
+    Attributes:
+        distribution: What may stand there.
+        gradient: Number of values spread over depth, each searched on its own; None for a single value.
+        name: Shared name; holes of one name take one value. None for a name made from the path.
+    """
+
+    distribution: BaseDistribution
+    gradient: int | None = None
+    name: str | None = None
+
+
+def is_hole(node: object) -> bool:
+    """Tell whether a node of a family's document is a hole (no key of a recipe is called so)."""
+    return isinstance(node, Mapping) and bool(_MARKS & set(node))
+
+
+def parse_hole(node: Mapping[str, object], place: str) -> Hole:
+    """Read a hole.
+
+    Args:
+        node: ``{low, high, step, log, int}`` or ``{choices}``, either with ``gradient`` and ``name``.
+        place: File and YAML path, for messages.
+
+    Raises:
+        SpaceError: A key, a bound or a choice is wrong.
+    """
+    allowed = _CHOICE_KEYS if "choices" in node else _RANGE_KEYS
+    for key in node:
+        if key not in allowed:
+            near = get_close_matches(str(key), sorted(allowed), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"a hole takes {', '.join(sorted(allowed))}"
+            raise SpaceError(f"{place}.{key}: unknown key in a hole; {hint}")
+    distribution = _choices(node, place) if "choices" in node else _range(node, place)
+    return Hole(distribution, _gradient(node, place), _name(node, place))
+
+
+def contains(distribution: BaseDistribution, value: object) -> bool:
+    """Tell whether a value may stand in a hole, by value and not by type (1 and 1.0 are the same number)."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(_same(value, choice) for choice in distribution.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return False
+    if not distribution.low <= value <= distribution.high:
+        return False
+    step = distribution.step
+    if step is None:
+        return True
+    steps = (value - distribution.low) / step
+    return math.isclose(steps, round(steps), abs_tol=1e-8)
+
+
+def ends(distribution: BaseDistribution) -> tuple[Scalar, ...]:
+    """Return the extreme values of a hole: both bounds, or every choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return (distribution.low, distribution.high)
+
+
+def middle(distribution: BaseDistribution) -> Scalar:
+    """Return the middle of a range (geometric under ``log``), on its grid; of choices the first."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = distribution.low, distribution.high
+    value = math.sqrt(low * high) if distribution.log else (low + high) / 2
+    if distribution.step is not None:
+        value = low + round((value - low) / distribution.step) * distribution.step
+    return int(round(value)) if isinstance(distribution, IntDistribution) else value
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other
+
+
+def _range(node: Mapping[str, object], place: str) -> BaseDistribution:
+    missing = [key for key in ("low", "high") if key not in node]
+    if missing:
+        raise SpaceError(f"{place}: a hole needs both low and high, {missing[0]} is missing")
+    whole = _flag(node, "int", place)
+    low, high = (_number(node[key], f"{place}.{key}", whole=whole) for key in ("low", "high"))
+    if low > high:
+        raise SpaceError(f"{place}: low <= high must hold, got low={low:g}, high={high:g}; swap them")
+    log = _flag(node, "log", place)
+    if log and low <= 0:
+        raise SpaceError(f"{place}.low: must be above 0 where log is true, got {low:g}")
+    step = None
+    if node.get("step") is not None:
+        step = _number(node["step"], f"{place}.step", whole=whole)
+        if step <= 0:
+            raise SpaceError(f"{place}.step: must be above 0, got {step:g}")
+        if log:
+            raise SpaceError(f"{place}.step: cannot stand with log: true; drop one of them")
+    if whole:
+        grid = int(step or 1)
+        return IntDistribution(int(low), int(low) + (int(high) - int(low)) // grid * grid, log=log, step=grid)
+    if step is not None:
+        high = low + math.floor((high - low) / step + 1e-9) * step
+    return FloatDistribution(low, high, log=log, step=step)
+
+
+def _choices(node: Mapping[str, object], place: str) -> BaseDistribution:
+    choices = node["choices"]
+    if not isinstance(choices, list) or not choices:
+        raise SpaceError(f"{place}.choices: must be a list of at least one value, got {choices!r}")
+    for index, choice in enumerate(choices):
+        if choice is not None and not isinstance(choice, bool | int | float | str):
+            raise SpaceError(f"{place}.choices[{index}]: must be a number, text, true or false, got {choice!r}")
+        if any(_same(choice, earlier) for earlier in choices[:index]):
+            raise SpaceError(f"{place}.choices[{index}]: {choice!r} is there twice; remove one")
+    return CategoricalDistribution(choices)
+
+
+def _number(value: object, place: str, *, whole: bool) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SpaceError(f"{place}: must be a finite number, got {value!r}")
+    if whole and value != int(value):
+        raise SpaceError(f"{place}: must be a whole number where int is true, got {value!r}")
+    return float(value)
+
+
+def _flag(node: Mapping[str, object], key: str, place: str) -> bool:
+    value = node.get(key, False)
+    if not isinstance(value, bool):
+        raise SpaceError(f"{place}.{key}: must be true or false, got {value!r}")
+    return value
+
+
+def _gradient(node: Mapping[str, object], place: str) -> int | None:
+    value = node.get("gradient")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpaceError(f"{place}.gradient: must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def _name(node: Mapping[str, object], place: str) -> str | None:
+    value = node.get("name")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise SpaceError(f"{place}.name: must be a text, got {value!r}")
+    return value

@@ -1,0 +1,265 @@
+"""The typed study file: what to merge, what to score it on, how to search; checked before anything is opened."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from evals.tasks import TaskSpec
+from merge.errors import RecipeError
+from merge.recipe import Recipe
+from search.errors import StudyError
+from search.family import Family
+from search.samplers import sampler_names
+from search.space import SearchSpace
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class QuestionCounts(_Section):
+    """How many questions are used for what, per task; the three sets never overlap.
+
+    Attributes:
+        search: Questions that every candidate is scored on.
+        selection: Questions that only the finalists are scored on, to name the winner.
+        test: Questions that only the winner and the baselines are scored on, for the verdict.
+    """
+
+    search: Count | Literal["all"] = 200
+    selection: Count | Literal["all"] = 200
+    test: Count | Literal["all"] = "all"
+
+
+class EvaluateSection(_Section):
+    """What a candidate is scored on.
+
+    Attributes:
+        tasks: lm-eval tasks or groups, each with metric, shots and weight.
+        suite: Name of a ready list of tasks, instead of ``tasks``.
+        questions: Size of the question sets.
+        data: ``hub``, or a folder with ``TASK/SPLIT.jsonl``.
+        include_path: Folder with more lm-eval task files.
+        apply_chat_template: Wrap prompts in the model's chat template, as lm-eval's flag does.
+        system_instruction: System prompt, as lm-eval's flag.
+        fewshot_as_multiturn: Give few-shot examples as turns of the conversation, as lm-eval's flag.
+    """
+
+    tasks: tuple[TaskSpec, ...] = ()
+    suite: str | None = None
+    questions: QuestionCounts = QuestionCounts()
+    data: str = "hub"
+    include_path: str | None = None
+    apply_chat_template: bool = False
+    system_instruction: str | None = None
+    fewshot_as_multiturn: bool = False
+
+    @model_validator(mode="after")
+    def _one_source_of_tasks(self) -> "EvaluateSection":
+        if bool(self.tasks) == (self.suite is not None):
+            raise ValueError("exactly one of tasks and suite must be given")
+        labels = [spec.task for spec in self.tasks]
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise ValueError(f"task '{twice}' is listed twice; name a task once")
+        if self.tasks and not any(spec.weight > 0 for spec in self.tasks):
+            raise ValueError("at least one task must have a weight above 0")
+        return self
+
+
+class SearchSection(_Section):
+    """How the space is searched.
+
+    Attributes:
+        sampler: ``auto`` or the name of a sampler.
+        sampler_args: Arguments of Optuna's sampler, by its own names.
+        trials: Number of candidates to ask for, baselines not counted.
+        race: Stop a candidate as soon as its answers show it worse than the best so far.
+        race_level: Level of the test that stops a candidate.
+        seed: Decides question sets, proposals and random masks.
+        objective: ``mean``: the weighted mean over the tasks.
+        finalists: How many of the best are scored on the selection questions.
+        max_hours: Stop asking for candidates after this many hours of one run.
+    """
+
+    sampler: str = "auto"
+    sampler_args: dict[str, float | int | bool | str] = {}
+    trials: Annotated[int, Field(ge=0)] = 100
+    race: bool = True
+    race_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    objective: Literal["mean"] = "mean"
+    finalists: Count = 3
+    max_hours: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _known_sampler(self) -> "SearchSection":
+        if self.sampler not in sampler_names():
+            raise ValueError(f"sampler must be one of {', '.join(sampler_names())}, got '{self.sampler}'")
+        return self
+
+
+class TrackingSection(_Section):
+    """Where results are mirrored for people.
+
+    Attributes:
+        mlflow: An MLflow tracking URI; None switches the mirror off.
+    """
+
+    mlflow: str | None = "sqlite:///mlflow.db"
+
+
+class StudyFile(_Section):
+    """A whole study.
+
+    Attributes:
+        study: Its name, also that of its folder and of its MLflow experiment.
+        families: Recipes with holes, by name.
+        baselines: Known plain recipes, by name, scored beside parents, equal weights and task arithmetic.
+        evaluate: What candidates are scored on.
+        search: How the space is searched.
+        store: An Optuna storage URL; None for ``study.db`` in the study's folder.
+        tracking: Where results are mirrored.
+    """
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    families: Annotated[dict[str, dict[str, object]], Field(min_length=1)]
+    baselines: dict[str, dict[str, object]] = {}
+    evaluate: EvaluateSection
+    search: SearchSection = SearchSection()
+    store: str | None = None
+    tracking: TrackingSection = TrackingSection()
+
+
+class LoadedStudy:
+    """A study file that holds together: typed sections, the search space, the known recipes.
+
+    Attributes:
+        file: The typed file.
+        space: Its families as one search space.
+        known: Plain recipes that it lists as baselines, by name.
+        place: Name of the file, for messages.
+    """
+
+    def __init__(self, document: object, *, place: str) -> None:
+        self.place = place
+        if not isinstance(document, dict):
+            raise StudyError(f"{place}: must be a YAML mapping that starts with 'study: NAME'")
+        try:
+            self.file = StudyFile.model_validate(document)
+        except ValidationError as error:
+            raise StudyError("\n".join(_lines(error, document, place))) from None
+        faults: list[str] = []
+        families: dict[str, Family] = {}
+        self.known: dict[str, Recipe] = {}
+        for name, family in self.file.families.items():
+            try:
+                families[name] = Family(name, family, place=f"{place}: families.{name}")
+            except (StudyError, RecipeError) as error:
+                faults.append(str(error))
+        for name, recipe in self.file.baselines.items():
+            try:
+                self.known[name] = Recipe.from_mapping(recipe, place=f"{place}: baselines.{name}")
+            except RecipeError as error:
+                faults.append(str(error))
+        if faults:
+            raise StudyError("\n".join(faults))
+        self.space = SearchSpace(families)
+
+    def identity(self) -> dict[str, object]:
+        """Return what makes two runs the same study: everything but budget, finalists, store and tracking."""
+        document = self.file.model_dump(mode="json", exclude={"store", "tracking"})
+        search = document["search"]
+        for key in ("trials", "max_hours", "finalists"):
+            search.pop(key)
+        return document
+
+    def digest(self) -> str:
+        """Return the sha256 of ``identity``."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+def load_study(path: Path) -> LoadedStudy:
+    """Read and check a study file.
+
+    Raises:
+        StudyError: It cannot be read, is no YAML, or does not hold together; one line per fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse_study(text, place=path.name)
+
+
+def parse_study(text: str, *, place: str) -> LoadedStudy:
+    """Check the text of a study file; see ``load_study``."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
+        raise StudyError(f"{where}: is not YAML: {getattr(error, 'problem', None) or error}") from None
+    return LoadedStudy(document, place=place)
+
+
+def differences(old: object, new: object, path: str = "") -> Iterator[str]:
+    """Go through what differs between two documents, one ``path: old -> new`` per leaf."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(k for k in new if k not in old)]:
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from differences(one, other, f"{path}[{index}]")
+    elif old != new:
+        yield f"{path}: {old!r} -> {new!r}"
+
+
+def _lines(error: ValidationError, document: object, place: str) -> Iterator[str]:
+    for fault in error.errors():
+        location = [part for part in fault["loc"] if not str(part).startswith(("function-", "literal", "constrained"))]
+        path = _path(location)
+        if fault["type"] == "extra_forbidden":
+            near = get_close_matches(str(location[-1]), _siblings(location[:-1]), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_siblings(location[:-1]))}"
+            yield f"{place}: {path}: unknown key; {hint}"
+        elif fault["type"] == "missing":
+            yield f"{place}: {path}: must be given"
+        elif fault["type"] == "value_error":
+            yield f"{place}: {path or 'study'}: {fault['ctx']['error']}"
+        else:
+            message = fault["msg"][0].lower() + fault["msg"][1:]
+            yield f"{place}: {path}: {message}, got {_short(fault['input'])}"
+
+
+def _path(location: list[object]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _siblings(location: list[object]) -> list[str]:
+    """Return the keys that the section at a location takes."""
+    model: type[BaseModel] = StudyFile
+    for part in location:
+        if part == "tasks" or isinstance(part, int):
+            model = TaskSpec
+        elif isinstance(part, str) and part in model.model_fields:
+            kind = model.model_fields[part].annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return sorted(model.model_fields)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
