@@ -4,7 +4,7 @@ SearchError
 ├── StudyError (ValueError)       the study file, or a hole in it, is wrong: nothing was run
 │   └── SpaceError                a hole or a recipe that does not fit the family
 ├── StoreError (ValueError)       the store belongs to another study, or cannot be used
-└── SearchStopped (RuntimeError)  the run failed half-way; what was finished is kept
+└── SearchStoppedError (RuntimeError)  the run failed half-way; what was finished is kept
 """
 
 
@@ -24,5 +24,5 @@ class StoreError(SearchError, ValueError):
     """The store cannot be used for this study: another study's, locked, or unreachable."""
 
 
-class SearchStopped(SearchError, RuntimeError):
+class SearchStoppedError(SearchError, RuntimeError):
     """The search ended early; finished trials are kept and the message says how to go on."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from merge.recipe import Recipe
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from merge.methods import get_method
-from merge.recipe import Recipe
 from search.errors import SpaceError
 from search.holes import Hole, Scalar, contains, ends, is_hole, middle, parse_hole
 
@@ -52,8 +52,9 @@ class _Reader:
         if isinstance(node, Mapping):
             inside = words[-1:] == ("parameters",)
             return {
-                key: self.template(child, words + _word(key), f"{path}.{key}" if path else str(key),
-                                   str(key) if inside else parameter)
+                key: self.template(
+                    child, words + _word(key), f"{path}.{key}" if path else str(key), str(key) if inside else parameter
+                )
                 for key, child in node.items()
             }
         if isinstance(node, list):
@@ -241,9 +242,7 @@ class Family:
             if within and self._conditional:
                 known = get_method(method).parameters()
                 keep = {key: child for key, child in node.items() if key in known}
-            return {
-                key: self._fill(child, values, method, within=key == "parameters") for key, child in keep.items()
-            }
+            return {key: self._fill(child, values, method, within=key == "parameters") for key, child in keep.items()}
         if isinstance(node, list):
             return [self._fill(child, values, method, within=False) for child in node]
         return node
@@ -254,10 +253,13 @@ class Family:
         elif isinstance(node, dict) and isinstance(found, Mapping):
             for key in [*node, *(k for k in found if k not in node)]:
                 self._step(node, found, key, f"{path}.{key}" if path else str(key), values)
-        elif isinstance(node, list) and node and all(isinstance(item, _Slot) for item in node) and not isinstance(
-            found, list
+        elif (
+            isinstance(node, list)
+            and node
+            and all(isinstance(item, _Slot) for item in node)
+            and not isinstance(found, list)
         ):
-            for slot in node:          # one number where the family has a gradient: the same at every depth
+            for slot in node:  # one number where the family has a gradient: the same at every depth
                 self._read(slot, found, path, values)
         elif isinstance(node, list) and isinstance(found, list) and len(node) == len(found):
             for index, (child, item) in enumerate(zip(node, found, strict=True)):

@@ -96,7 +96,7 @@ def middle(distribution: BaseDistribution) -> Scalar:
     value = math.sqrt(low * high) if distribution.log else (low + high) / 2
     if distribution.step is not None:
         value = low + round((value - low) / distribution.step) * distribution.step
-    return int(round(value)) if isinstance(distribution, IntDistribution) else value
+    return round(value) if isinstance(distribution, IntDistribution) else value
 
 
 def _same(one: object, other: object) -> bool:

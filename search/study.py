@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
 from evals.tasks import TaskSpec
 from merge.errors import RecipeError
 from merge.recipe import Recipe
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
 from search.errors import StudyError
 from search.family import Family
 from search.samplers import sampler_names
@@ -156,7 +156,7 @@ class LoadedStudy:
         try:
             self.file = StudyFile.model_validate(document)
         except ValidationError as error:
-            raise StudyError("\n".join(_lines(error, document, place))) from None
+            raise StudyError("\n".join(_lines(error, place))) from None
         faults: list[str] = []
         families: dict[str, Family] = {}
         self.known: dict[str, Recipe] = {}
@@ -223,7 +223,7 @@ def differences(old: object, new: object, path: str = "") -> Iterator[str]:
         yield f"{path}: {old!r} -> {new!r}"
 
 
-def _lines(error: ValidationError, document: object, place: str) -> Iterator[str]:
+def _lines(error: ValidationError, place: str) -> Iterator[str]:
     for fault in error.errors():
         location = [part for part in fault["loc"] if not str(part).startswith(("function-", "literal", "constrained"))]
         path = _path(location)

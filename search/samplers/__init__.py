@@ -29,11 +29,13 @@ class SamplerContext:
         space: The search space.
         trials: The budget, in candidates.
         seed: Seed of this one proposal.
+        study_seed: Seed of the whole study, for samplers that walk along one sequence.
     """
 
     space: "SearchSpace"
     trials: int
     seed: int
+    study_seed: int
 
 
 def sampler_names() -> tuple[str, ...]:

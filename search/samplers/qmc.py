@@ -14,4 +14,4 @@ def make(context: SamplerContext, **arguments: Any) -> BaseSampler:
     defaults = {"scramble": True, "warn_independent_sampling": False, "warn_asynchronous_seeding": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return QMCSampler(seed=context.seed, **{**defaults, **arguments})
+        return QMCSampler(seed=context.study_seed, **{**defaults, **arguments})

@@ -1,0 +1,138 @@
+"""The bench: opens what a study needs, no sooner than it is needed, and pins it in the store.
+
+What was asked of whom is fixed at the first start (tasks, question sets, hashes of the parents). A later start
+takes it from the store, so that a finished study is reported without opening a model, and refuses to go on when
+a parent or the data changed since.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+from evals.harness import Evaluation
+from evals.questions import Question, QuestionSets, draw_questions
+from evals.scorer import LiveScorer
+from evals.tasks import LoadedTask, TaskSpec, load_tasks
+from merge.engine import Merger
+from merge.live import load_tokenizer, new_live_model
+from merge.recipe import Recipe
+
+from evals.suites import load_suite
+from search.judge import Judge
+from search.objective import Objective, Term, terms_of
+from search.records import Part
+from search.store import Store
+from search.study import LoadedStudy
+
+
+class Bench:
+    """Everything that scoring a study's candidates needs.
+
+    Args:
+        study: The study.
+        store: Its store.
+        models_roots: Folders in which model names are looked up.
+        device: Where the live model runs.
+    """
+
+    def __init__(self, study: LoadedStudy, store: Store, models_roots: Sequence[Path], device: str) -> None:
+        self._study = study
+        self._store = store
+        self._roots = models_roots
+        self._device = device
+        self._spaces = study.space.families
+        self.recipes: tuple[Recipe, ...] = tuple(f.recipe(f.middle()) for f in self._spaces.values())
+
+    @cached_property
+    def tasks(self) -> tuple[LoadedTask, ...]:
+        """Return the loaded tasks."""
+        section = self._study.file.evaluate
+        return load_tasks(
+            self._specs,
+            data=None if section.data == "hub" else Path(section.data),
+            include_path=None if section.include_path is None else Path(section.include_path),
+            place=f"{self._study.place}: evaluate.tasks",
+        )
+
+    @cached_property
+    def objective(self) -> Objective:
+        """Return the objective, from the store where the study has begun."""
+        pinned = self._store.pinned("objective")
+        if isinstance(pinned, list):
+            return Objective(tuple(Term(**term) for term in pinned))
+        terms = terms_of(self.tasks)
+        self._store.pin("objective", [asdict(term) for term in terms], "use the version that began it")
+        return Objective(terms)
+
+    @cached_property
+    def sets(self) -> QuestionSets:
+        """Return the disjoint question sets, from the store where the study has begun."""
+        pinned = self._store.pinned("questions")
+        if isinstance(pinned, str):
+            return QuestionSets.from_json(pinned)
+        drawn = self._draw()
+        self._store.pin("questions", drawn.to_json(), "restore the data")
+        return drawn
+
+    @cached_property
+    def merger(self) -> Merger:
+        """Return the merger, its parents checked against each other and against the hashes of the first start."""
+        merger = Merger(self._roots, seed=self._study.file.search.seed, device=self._device)
+        for recipe in (*self.recipes, *self._study.known.values()):
+            merger.check(recipe)
+        self._store.pin("parents", dict(merger.fingerprints()), "restore that model, or start a new study")
+        return merger
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Return the judge, with the live model in place."""
+        merger = self.merger
+        model = new_live_model(merger, self.recipes[0], device=self._device)
+        tokenizer = load_tokenizer(merger, self.recipes[0])
+        scorer = LiveScorer(model, tokenizer)
+        section = self._study.file.evaluate
+
+        def build(part: Part) -> Evaluation:
+            return Evaluation.build(
+                self.tasks,
+                self._verified(part),
+                tokenizer=tokenizer,
+                metrics="asked" if part == "search" else "all",
+                apply_chat_template=section.apply_chat_template,
+                system_instruction=section.system_instruction,
+                fewshot_as_multiturn=section.fewshot_as_multiturn,
+            )
+
+        return Judge(merger, model, scorer, build, self.objective, self._study.file.search.seed)
+
+    def questions(self, part: Part) -> tuple[Question, ...]:
+        """Return the questions of a part."""
+        sets = self.sets
+        return {"search": sets.search, "selection": sets.selection, "test": sets.test}[part]
+
+    @property
+    def _specs(self) -> tuple[TaskSpec, ...]:
+        section = self._study.file.evaluate
+        return section.tasks if section.suite is None else load_suite(section.suite).tasks
+
+    def _draw(self) -> QuestionSets:
+        counts = self._study.file.evaluate.questions
+        return draw_questions(
+            self.tasks,
+            search=counts.search,
+            selection=counts.selection,
+            test=counts.test,
+            seed=self._study.file.search.seed,
+        )
+
+    @cached_property
+    def _drawn_again(self) -> QuestionSets:
+        drawn = self._draw()
+        self._store.pin("questions", drawn.to_json(), "the data changed: restore it, or start a new study")
+        return drawn
+
+    def _verified(self, part: Part) -> tuple[Question, ...]:
+        """Return the questions of a part, after making sure that the data still hold the same ones."""
+        _ = self._drawn_again
+        return self.questions(part)
