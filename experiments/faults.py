@@ -1,0 +1,44 @@
+"""How errors reach people: one clear line and an exit code, never a traceback for what a user can mend."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from evals.errors import EvalError
+from experiments.errors import ExperimentError
+from merge.errors import MergeError
+from search.errors import SearchError
+
+RUN_FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@contextmanager
+def explained(command: str) -> Iterator[None]:
+    """Turn the errors of every room into a line on standard error and an exit code.
+
+    Bad input (the errors that are also a ``ValueError``) exits with 2, a failed run with 1, Ctrl-C with 130.
+
+    Args:
+        command: The command line to give again after an interruption.
+    """
+    try:
+        yield
+    except (MergeError, EvalError, SearchError, ExperimentError) as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(BAD_INPUT if isinstance(error, ValueError) else RUN_FAILED) from None
+    except KeyboardInterrupt:
+        typer.echo(f"\ninterrupted: finished trials are kept; go on with: {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(RUN_FAILED) from None
+    except OSError as error:
+        place = error.filename or "a file"
+        typer.echo(f"error: {place}: {error.strerror or error}; nothing was left half-written", err=True)
+        raise typer.Exit(RUN_FAILED) from None

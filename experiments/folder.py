@@ -1,0 +1,121 @@
+"""The folder of a study: what lies where, and writing what a finished study leaves behind."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from experiments.atomic import write_text_atomically
+from experiments.errors import InputError
+from experiments.tables import parents_against_winner, to_csv, to_markdown, trials_table
+from search.records import Outlook, TrialRecord, Verdict
+
+ANSWERS = ("name", "part", "task", "leaf", "question", "metric", "value", "weight")
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths of a study's files.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        """The study file as it was run."""
+        return self.root / "study.yaml"
+
+    @property
+    def best(self) -> Path:
+        """The winner's recipe."""
+        return self.root / "best.yaml"
+
+    @property
+    def answers(self) -> Path:
+        """Every answer of every candidate."""
+        return self.root / "answers.csv"
+
+    @property
+    def table(self) -> Path:
+        """Parents against winner."""
+        return self.root / "table.md"
+
+    @property
+    def trials(self) -> Path:
+        """One row per trial."""
+        return self.root / "trials.csv"
+
+    @property
+    def verdict(self) -> Path:
+        """The verdict as data."""
+        return self.root / "verdict.json"
+
+
+def find_finished(study: Path) -> StudyFolder:
+    """Return the folder of a finished study.
+
+    Raises:
+        InputError: There is none, or it has no winner yet.
+    """
+    folder = StudyFolder(study)
+    if not study.is_dir():
+        raise InputError(f"{study}: must be the folder of a study, as in runs/NAME; see what 'mergesearch search' printed")
+    if not folder.best.is_file():
+        raise InputError(f"{study}: has no winner yet; run 'mergesearch search' on its study file to the end first")
+    return folder
+
+
+@dataclass
+class FolderWriter:
+    """Keeps answers as they come and writes the tables, recipe and verdict when the study is finished.
+
+    Attributes:
+        folder: Where to write.
+    """
+
+    folder: StudyFolder
+    _records: list[TrialRecord] = field(default_factory=list)
+
+    def started(self, outlook: Outlook) -> None:
+        """Begin the file of answers, under another name until the study is finished."""
+        del outlook
+        with self._partial.open("w", encoding="utf-8", newline="") as handle:
+            csv.writer(handle).writerow(ANSWERS)
+
+    def scored(self, record: TrialRecord) -> None:
+        """Append the answers of one candidate."""
+        if record.results is not None:
+            rows = record.results.answers.assign(name=record.name, part=record.part)[list(ANSWERS)]
+            with self._partial.open("a", encoding="utf-8", newline="") as handle:
+                rows.to_csv(handle, header=False, index=False)
+        self._records.append(record)
+
+    def finished(self, verdict: Verdict) -> None:
+        """Write what a finished study leaves behind; the winner's recipe last, since others look for it."""
+        self._partial.replace(self.folder.answers)
+        trials = [record for record in self._records if record.part == "search"]
+        write_text_atomically(self.folder.trials, to_csv(trials_table(trials)))
+        write_text_atomically(self.folder.table, _page(verdict))
+        write_text_atomically(self.folder.verdict, json.dumps(asdict(verdict), indent=2, default=str) + "\n")
+        write_text_atomically(self.folder.best, verdict.recipe_yaml)
+
+    @property
+    def _partial(self) -> Path:
+        return self.folder.answers.with_suffix(".csv.partial")
+
+
+def verdict_table(verdict: Verdict, names: Sequence[str] | None = None) -> str:
+    """Return the Markdown table of parents against winner on the test questions, best in bold."""
+    columns = {name: verdict.scores[name] for name in (names or verdict.scores)}
+    return to_markdown(parents_against_winner(columns, verdict.higher_is_better))
+
+
+def _page(verdict: Verdict) -> str:
+    from experiments.words import verdict_lines
+
+    lines = "\n".join(f"* {line}" for line in verdict_lines(verdict))
+    return f"# {verdict.winner} ({verdict.family})\n\n{lines}\n\n{verdict_table(verdict)}\n"

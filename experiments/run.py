@@ -1,0 +1,187 @@
+"""Runs a study for a person: reads its file, shows progress, mirrors to MLflow, prints the verdict and the places."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.markup import escape
+
+from experiments.atomic import write_text_atomically
+from experiments.errors import InputError
+from experiments.folder import FolderWriter, StudyFolder, verdict_table
+from experiments.progress import ConsoleProgress
+from experiments.roots import models_roots as all_roots
+from experiments.tracking import MlflowMirror
+from experiments.words import verdict_lines
+from search.errors import StudyError
+from search.loop import run_search
+from search.records import Observer, Outlook, TrialRecord, Verdict
+from search.study import LoadedStudy, load_study, parse_study
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says instead of the study file; None leaves the file's word.
+
+    Attributes:
+        data: ``evaluate.data``.
+        trials: ``search.trials``.
+        max_hours: ``search.max_hours``.
+    """
+
+    data: str | None = None
+    trials: int | None = None
+    max_hours: float | None = None
+
+    def apply(self, path: Path) -> LoadedStudy:
+        """Read a study file and return it with the overrides in place."""
+        study = load_study(path)
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if self.data is not None:
+            document["evaluate"]["data"] = self.data if self.data == "hub" else str(Path(self.data).resolve())
+        changes = {"trials": self.trials, "max_hours": self.max_hours}
+        given = {key: value for key, value in changes.items() if value is not None}
+        if given:
+            document["search"] = {**(document.get("search") or {}), **given}
+        return LoadedStudy(document, place=study.place)
+
+
+@dataclass(frozen=True)
+class _Everyone:
+    """Passes what happens on to several observers."""
+
+    observers: Sequence[Observer]
+
+    def started(self, outlook: Outlook) -> None:
+        for observer in self.observers:
+            observer.started(outlook)
+
+    def scored(self, record: TrialRecord) -> None:
+        for observer in self.observers:
+            observer.scored(record)
+
+    def finished(self, verdict: Verdict) -> None:
+        for observer in self.observers:
+            observer.finished(verdict)
+
+
+@dataclass(frozen=True)
+class _StudyCopy:
+    """Keeps the study file as it is run, once the store has accepted it."""
+
+    study: LoadedStudy
+    folder: StudyFolder
+
+    def started(self, outlook: Outlook) -> None:
+        del outlook
+        document = self.study.file.model_dump(mode="json", exclude_unset=True)
+        write_text_atomically(self.folder.study, yaml.safe_dump(document, sort_keys=False, width=120))
+
+    def scored(self, record: TrialRecord) -> None:
+        del record
+
+    def finished(self, verdict: Verdict) -> None:
+        del verdict
+
+
+@dataclass(frozen=True)
+class _Mirror:
+    """Mirrors what happens to MLflow."""
+
+    mirror: MlflowMirror
+
+    def started(self, outlook: Outlook) -> None:
+        del outlook
+
+    def scored(self, record: TrialRecord) -> None:
+        self.mirror.log_trial(record)
+
+    def finished(self, verdict: Verdict) -> None:
+        self.mirror.log_verdict(verdict)
+
+
+def run_study(path: Path, *, overrides: Overrides, models_roots: Sequence[Path] | None, out: Path | None,
+              device: str) -> Verdict:
+    """Run or resume the study of a file, telling a person everything."""
+    return show_study(overrides.apply(path), models_roots=all_roots(models_roots), out=out, device=device)
+
+
+def show_study(study: LoadedStudy, *, models_roots: Sequence[Path], out: Path | None, device: str) -> Verdict:
+    """Run or resume a study, telling a person everything."""
+    console = Console(soft_wrap=True)
+    folder = StudyFolder(out if out is not None else Path("runs") / study.file.study)
+    if folder.root.exists() and not folder.root.is_dir():
+        raise InputError(f"{folder.root}: must be a folder, is a file; choose another --out")
+    progress = ConsoleProgress(console)
+    observers: list[Observer] = [_StudyCopy(study, folder), FolderWriter(folder), progress]
+    uri = study.file.tracking.mlflow
+    if uri is not None:
+        observers.append(_Mirror(open_mirror(study, folder, uri, console)))
+    try:
+        verdict = run_search(
+            study, folder.root, observer=_Everyone(observers), models_roots=models_roots, device=device
+        )
+    finally:
+        progress.close()
+    _print_verdict(console, verdict)
+    _print_places(console, study, folder, uri)
+    return verdict
+
+
+def open_mirror(study: LoadedStudy, folder: StudyFolder, uri: str, console: Console) -> MlflowMirror:
+    """Return the MLflow mirror of a study."""
+    return MlflowMirror(
+        uri, study=study.file.study, study_id=study.digest(), say=lambda line: console.print(escape(line)),
+        folder=folder.root,
+    )
+
+
+def _print_verdict(console: Console, verdict: Verdict) -> None:
+    console.print("\n[bold]Verdict[/] (questions that nobody searched on)")
+    for line in verdict_lines(verdict):
+        console.print(escape(line), highlight=False)
+    console.print()
+    if console.is_terminal:
+        console.print(Markdown(verdict_table(verdict)))
+    else:
+        console.print(escape(verdict_table(verdict)), highlight=False)
+
+
+def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri: str | None) -> None:
+    store = study.file.store or f"sqlite:///{folder.root / 'study.db'}"
+    rows = [
+        ("recipe", folder.best, f"cat {folder.best}"),
+        ("answers", folder.answers, f"python -c \"import pandas; print(pandas.read_csv('{folder.answers}'))\""),
+        ("report table", folder.table, f"cat {folder.table}"),
+        ("trials", folder.trials, f"optuna trials --storage {store} --study-name {study.file.study}"),
+    ]
+    if uri is not None:
+        rows.append(("MLflow store", uri, f"mlflow ui --backend-store-uri {uri}"))
+    rows.append(("weights", "not written", f"mergesearch export {folder.root} --model merged"))
+    console.print("\n[bold]Where things are[/], and how to look at each")
+    for what, place, command in rows:
+        console.print(f"  {what:13s} {escape(str(place)):28s} {escape(command)}", highlight=False)
+
+
+def sync_mirror(study: Path) -> None:
+    """Rebuild the MLflow mirror of a study's folder from its store, without scoring anything.
+
+    Raises:
+        InputError: The folder is no study's.
+    """
+    folder = StudyFolder(study)
+    if not folder.study.is_file():
+        raise InputError(f"{study}: must be the folder of a study, as in runs/NAME")
+    loaded = parse_study(folder.study.read_text(encoding="utf-8"), place=str(folder.study))
+    uri = loaded.file.tracking.mlflow
+    if uri is None:
+        raise StudyError(f"{folder.study}: tracking.mlflow: must name a store to mirror to, got nothing")
+    console = Console(soft_wrap=True)
+    mirror = open_mirror(loaded, folder, uri, console)
+    from search.replay import replay
+
+    count = replay(loaded, folder.root, _Mirror(mirror))
+    console.print(f"{count} runs mirrored to {uri}; look at them with: mlflow ui --backend-store-uri {uri}")
