@@ -23,7 +23,8 @@ app = typer.Typer(
 ModelsRoot = Annotated[
     list[Path] | None,
     typer.Option(
-        "--models-root", metavar="DIR",
+        "--models-root",
+        metavar="DIR",
         help="Folder in which model names are looked up; can be given again. Also MERGESEARCH_MODELS.",
     ),
 ]
@@ -76,8 +77,14 @@ def merge_command(
     from experiments.build import BuildOptions, build_model
 
     options = BuildOptions(
-        seed=random_seed, compat=compat, out_shard_size=out_shard_size, copy_tokenizer=copy_tokenizer,
-        allow_crimes=allow_crimes, allow_nan=allow_nan, force=force, device="cuda" if cuda else "cpu",
+        seed=random_seed,
+        compat=compat,
+        out_shard_size=out_shard_size,
+        copy_tokenizer=copy_tokenizer,
+        allow_crimes=allow_crimes,
+        allow_nan=allow_nan,
+        force=force,
+        device="cuda" if cuda else "cpu",
     )
     with explained(f"mergesearch merge {recipe} {out}"):
         build_model(recipe, out, models_roots=models_root, options=options)
@@ -85,7 +92,9 @@ def merge_command(
 
 @app.command("evaluate", epilog="Example: mergesearch evaluate base base+math best.yaml --tasks arc_easy --data data")
 def evaluate_command(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Hub id, folder, model+lora, or recipe file.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Hub id, folder, model+lora, or recipe file.")
+    ],
     tasks: Annotated[str | None, typer.Option("--tasks", metavar="a,b", help="lm-eval tasks or groups.")] = None,
     suite: Annotated[str | None, typer.Option("--suite", help="A ready list of tasks instead.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", "--num_fewshot", min=0, help="Shots.")] = None,
@@ -104,8 +113,16 @@ def evaluate_command(
     from experiments.evaluate import EvaluateOptions, evaluate_models
 
     options = EvaluateOptions(
-        tasks=tasks, suite=suite, num_fewshot=num_fewshot, limit=limit, data=data, include_path=include_path,
-        apply_chat_template=apply_chat_template, engine=engine, output=output, device=device,
+        tasks=tasks,
+        suite=suite,
+        num_fewshot=num_fewshot,
+        limit=limit,
+        data=data,
+        include_path=include_path,
+        apply_chat_template=apply_chat_template,
+        engine=engine,
+        output=output,
+        device=device,
     )
     with explained("mergesearch evaluate"):
         evaluate_models(models, options=options, models_roots=models_root)
@@ -135,7 +152,8 @@ def demo_command(
     out: Out = None,
     trials: Trials = None,
     base: Annotated[
-        Path | None, typer.Option("--base", metavar="DIR", help="A folder with SmolLM2-135M-Instruct, instead of a download.")
+        Path | None,
+        typer.Option("--base", metavar="DIR", help="A folder with SmolLM2-135M-Instruct, instead of a download."),
     ] = None,
     device: Device = "cpu",
 ) -> None:

@@ -63,7 +63,9 @@ def find_finished(study: Path) -> StudyFolder:
     """
     folder = StudyFolder(study)
     if not study.is_dir():
-        raise InputError(f"{study}: must be the folder of a study, as in runs/NAME; see what 'mergesearch search' printed")
+        raise InputError(
+            f"{study}: must be the folder of a study, as in runs/NAME; see what 'mergesearch search' printed"
+        )
     if not folder.best.is_file():
         raise InputError(f"{study}: has no winner yet; run 'mergesearch search' on its study file to the end first")
     return folder

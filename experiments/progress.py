@@ -87,7 +87,7 @@ class ConsoleProgress:
         scores = "  ".join(f"{escape(k)} {v:.4f}" for k, v in record.metrics.items() if k != "objective")
         line = f"{head} {record.metrics['objective']:.4f}  [dim]{scores}[/]"
         if record.state == "stopped":
-            return f"{line}  [yellow]stopped[/] [dim]{escape(record.reason or '')[len('stopped by the race '):]}[/]"
+            return f"{line}  [yellow]stopped[/] [dim]{escape(record.reason or '')[len('stopped by the race ') :]}[/]"
         seconds = f"{sum(record.parts.values()):.1f} s"
         if record.part != "search":
             return f"{line}  [dim]{record.part} questions, {seconds}[/]"

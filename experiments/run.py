@@ -103,8 +103,9 @@ class _Mirror:
         self.mirror.log_verdict(verdict)
 
 
-def run_study(path: Path, *, overrides: Overrides, models_roots: Sequence[Path] | None, out: Path | None,
-              device: str) -> Verdict:
+def run_study(
+    path: Path, *, overrides: Overrides, models_roots: Sequence[Path] | None, out: Path | None, device: str
+) -> Verdict:
     """Run or resume the study of a file, telling a person everything."""
     return show_study(overrides.apply(path), models_roots=all_roots(models_roots), out=out, device=device)
 
@@ -134,7 +135,10 @@ def show_study(study: LoadedStudy, *, models_roots: Sequence[Path], out: Path | 
 def open_mirror(study: LoadedStudy, folder: StudyFolder, uri: str, console: Console) -> MlflowMirror:
     """Return the MLflow mirror of a study."""
     return MlflowMirror(
-        uri, study=study.file.study, study_id=study.digest(), say=lambda line: console.print(escape(line)),
+        uri,
+        study=study.file.study,
+        study_id=study.digest(),
+        say=lambda line: console.print(escape(line)),
         folder=folder.root,
     )
 

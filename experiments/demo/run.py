@@ -1,0 +1,58 @@
+"""The demo: gets the base model, then runs the embedded study, on its own questions or on the real benchmarks."""
+
+from pathlib import Path
+
+import typer
+import yaml
+
+from experiments.demo.base_model import BASE_MODEL, ensure_base_model
+from experiments.errors import InputError
+from experiments.run import show_study
+from search.study import LoadedStudy
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+REAL = {"mini_arc": "arc_easy", "mini_gsm8k": "gsm8k", "mini_mmlu": "mmlu", "mini_ifeval": "ifeval"}
+"""The benchmark that each embedded task is the small brother of."""
+
+
+def run_demo(*, data: str | None, out: Path | None, trials: int | None, base: Path | None, device: str) -> None:
+    """Run the embedded study end to end.
+
+    Args:
+        data: ``hub``, a folder of benchmark data, or None for the embedded questions.
+        out: Folder of the study.
+        trials: Budget, instead of the study's.
+        base: A models root to use instead of the cache.
+        device: Where the live model runs.
+
+    Raises:
+        InputError: ``base`` is no folder of the base model.
+    """
+    study = demo_study(data=data, trials=trials)
+    root = _given_root(base) if base is not None else ensure_base_model(say=typer.echo)
+    show_study(study, models_roots=(root, REPOSITORY), out=out, device=device)
+
+
+def demo_study(*, data: str | None, trials: int | None) -> LoadedStudy:
+    """Return the embedded study; with ``data``, on the benchmarks that its tasks are modelled on."""
+    path = HERE / "study.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if data is not None:
+        document["study"] = "demo-benchmarks"
+        document["evaluate"]["data"] = data if data == "hub" else str(Path(data).resolve())
+        for task in document["evaluate"]["tasks"]:
+            task["task"] = REAL[task["task"]]
+    if trials is not None:
+        document["search"]["trials"] = trials
+    return LoadedStudy(document, place="experiments/demo/study.yaml")
+
+
+def _given_root(base: Path) -> Path:
+    """Return the folder in which ``base`` is found under the base model's name."""
+    folder = base.resolve()
+    if (folder / BASE_MODEL / "config.json").is_file():
+        return folder
+    if (folder / "config.json").is_file() and folder.parts[-2:] == tuple(BASE_MODEL.split("/")):
+        return folder.parent.parent
+    raise InputError(f"--base {base}: must be a folder that holds {BASE_MODEL}, or that folder itself")

@@ -1,0 +1,39 @@
+"""Lists what can be named in recipes and studies."""
+
+from collections.abc import Iterator
+
+from experiments.errors import InputError
+
+
+def listing(what: str) -> Iterator[str]:
+    """Go through the lines of a list.
+
+    Raises:
+        InputError: There is no such list.
+    """
+    known = {"methods": _methods, "samplers": _samplers, "suites": _suites}
+    if what not in known:
+        raise InputError(f"list: must be one of {', '.join(known)}, got '{what}'")
+    return known[what]()
+
+
+def _methods() -> Iterator[str]:
+    from merge.methods import get_method, method_names
+
+    for name in method_names():
+        parameters = ", ".join(get_method(name).parameters())
+        yield f"{name:18s} {parameters}"
+
+
+def _samplers() -> Iterator[str]:
+    from search.samplers import sampler_names
+
+    yield from sampler_names()
+
+
+def _suites() -> Iterator[str]:
+    from evals.suites import load_suite, suite_names
+
+    for name in suite_names():
+        tasks = ", ".join(spec.task for spec in load_suite(name).tasks)
+        yield f"{name:14s} {tasks}"
