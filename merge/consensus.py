@@ -1,0 +1,102 @@
+"""Adding task vectors to a base, with or without a vote on each entry's sign.
+
+    merged = base + lambda * sum_m w_m d_m m_m / sum_m w_m m_m
+
+where the mask m_m is 1 everywhere, or, with a vote, 1 where the sign of w_m d_m is that of the sum over all models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from merge.group import Group
+from merge.method import Kernel
+from merge.sparsify import Sparsify, TaskVector
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How weighted task vectors become one.
+
+    Args:
+        vote: Whether entries that disagree with the sign of the sum are left out.
+        normalize: Whether the sum is divided by the weights that took part.
+        factor: What the result is multiplied with before it is added to the base.
+    """
+
+    vote: bool
+    normalize: bool
+    factor: float
+
+    def kernel(self, group: Group, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
+        """Return the function that merges span by span."""
+        if group.stepwise:
+            return self._stepwise(group, weights, vectors)
+        live = [(vector, weight) for vector, weight in zip(vectors, weights, strict=True) if not vector.is_zero]
+        if not live:
+            return lambda span: group.base[span]
+        total = sum(weights)
+        divisor = total if abs(total) >= 1e-8 else 1.0
+        scale = self.factor / divisor if self.normalize and not self.vote else self.factor
+
+        def merged(span: slice) -> Tensor:
+            terms = [vector[span].mul_(weight) for vector, weight in live]
+            mix = self._elected(terms, [weight for _, weight in live]) if self.vote else group.arithmetic.total(terms)
+            return mix.mul_(scale).add_(group.base[span])
+
+        return merged
+
+    def _elected(self, terms: list[Tensor], weights: Sequence[float]) -> Tensor:
+        """Return the sum of the terms that agree with its sign, over their weights if normalised."""
+        total = terms[0].clone()
+        for term in terms[1:]:
+            total.add_(term)
+        positive = total >= 0
+        mix = torch.zeros_like(total)
+        share = torch.zeros_like(total)
+        for term, weight in zip(terms, weights, strict=True):
+            agrees = torch.where(positive, term, -term) > 0
+            mix.add_(term.mul_(agrees))
+            if self.normalize:
+                share.add_(agrees, alpha=weight)
+        return mix.div_(share.masked_fill_(share == 0, 1.0)) if self.normalize else mix
+
+    def _stepwise(self, group: Group, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
+        def merged(span: slice) -> Tensor:
+            base = group.base[span]
+            if not vectors:
+                return base
+            factors = group.arithmetic.rounded(weights, base).unsqueeze(-1)
+            terms = torch.stack([vector[span] for vector in vectors]) * factors
+            if self.vote:
+                agrees = self._agreeing(terms)
+                mix = (terms * agrees).sum(dim=0)
+                divisor = (factors * agrees).sum(dim=0)
+                divisor[divisor == 0] = 1
+            else:
+                mix, divisor = terms.sum(dim=0), factors.sum(dim=0)
+                divisor[divisor.abs() < 1e-8] = 1
+            if self.normalize:
+                mix /= divisor
+            if self.factor != 1:
+                mix *= self.factor
+            return (base + mix).to(base.dtype)
+
+        return merged
+
+    @staticmethod
+    def _agreeing(terms: Tensor) -> Tensor:
+        majority = (terms.sum(dim=0) >= 0).to(terms.dtype) * 2 - 1
+        return terms.sign() == majority
+
+
+def task_vectors(
+    group: Group, drops: Sequence[Sparsify | None], *, rescale: bool, settings: Sequence[object]
+) -> list[TaskVector]:
+    """Return each parent's task vector with its own dropping."""
+    return [
+        TaskVector(group, parent, drop, rescale=rescale, setting=(group.draws.version(), setting))
+        for parent, drop, setting in zip(group.parents, drops, settings, strict=True)
+    ]

@@ -1,0 +1,166 @@
+"""What a merge method is: a frozen dataclass whose fields are its parameters, and a kernel.
+
+An instance is a method with the parameters of one tensor filled in. A global parameter is one value, a per-model
+parameter a tuple with one value per parent (the base left out, unless the method ignores base models).
+"""
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from merge.group import Group
+
+BaseModel: TypeAlias = Literal["required", "optional", "ignored"]
+Kernel: TypeAlias = Callable[[slice], Tensor]
+"""Gives the merged entries of one span of the flattened tensor."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a method.
+
+    Args:
+        name: Its name in a recipe.
+        per_model: Whether each parent has its own value.
+        required: Whether a recipe must give it.
+        default: Its value where a recipe is silent.
+        low: Lower end of the legal interval; None where there is none.
+        high: Upper end of the legal interval; None where there is none.
+        search_low: Lower end of the range that a search tries by default.
+        search_high: Upper end of that range.
+        kind: What the value is.
+        about: One line for people.
+    """
+
+    name: str
+    per_model: bool
+    required: bool
+    default: float | None
+    low: float | None
+    high: float | None
+    search_low: float | None
+    search_high: float | None
+    kind: Literal["float", "int", "bool"]
+    about: str
+
+    def fault(self, value: object) -> str | None:
+        """Return what is wrong with a single value, None where it is good."""
+        if self.kind == "bool":
+            return None if value in (True, False) else f"must be true or false, got {value!r}"
+        number = as_number(value)
+        if number is None or (self.kind == "int" and number != int(number)):
+            return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, got {value!r}"
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if low <= number <= high:
+            return None
+        interval = (
+            f"in [{low:g}, {high:g}]"
+            if low > -math.inf and high < math.inf
+            else (f"at least {low:g}" if low > -math.inf else f"at most {high:g}")
+        )
+        return f"must be {interval}, got {value!r}"
+
+    def convert(self, value: object) -> float | bool:
+        """Return a good value as Python's number of the right type."""
+        number = as_number(value)
+        assert number is not None
+        return bool(number) if self.kind == "bool" else int(number) if self.kind == "int" else number
+
+
+def as_number(value: object) -> float | None:
+    """Return a finite number, also from text such as ``1e-9`` (which YAML reads as a string)."""
+    if isinstance(value, bool | int | float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, str):
+        try:
+            return as_number(float(value))
+        except ValueError:
+            return None
+    return None
+
+
+def per_model(about: str, *, default: float | None = None, required: bool = False, **limits: float) -> Any:
+    """Declare a parameter that each parent has for itself."""
+    return _field(about, "float", default, limits, per_model=True, required=required)
+
+
+def number(about: str, *, default: float | None = None, required: bool = False, **limits: float) -> Any:
+    """Declare a number that all parents share; ``name=`` where Python's word is not the recipe's."""
+    return _field(about, "float", default, limits, required=required)
+
+
+def whole(about: str, *, default: int, **limits: float) -> Any:
+    """Declare a whole number that all parents share."""
+    return _field(about, "int", default, limits)
+
+
+def flag(about: str, *, default: bool) -> Any:
+    """Declare a yes or no."""
+    return _field(about, "bool", default, {})
+
+
+def _field(
+    about: str,
+    kind: Literal["float", "int", "bool"],
+    default: float | None,
+    limits: dict[str, float],
+    *,
+    per_model: bool = False,
+    required: bool = False,
+) -> Any:
+    search = (limits.get("search_low", limits.get("low")), limits.get("search_high", limits.get("high")))
+    parameter = Parameter("", per_model, required, default, limits.get("low"), limits.get("high"), *search, kind, about)
+    return dataclasses.field(default=() if per_model else default, metadata={"parameter": parameter})
+
+
+@dataclass(frozen=True)
+class AbstractMethod(ABC):
+    """A merge method with its parameters for one tensor."""
+
+    method: ClassVar[str]
+    base_model: ClassVar[BaseModel]
+    parents: ClassVar[tuple[int, int | None]]
+    random: ClassVar[bool]
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str,
+        base_model: BaseModel = "ignored",
+        parents: tuple[int, int | None] = (1, None),
+        random: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.method, cls.base_model, cls.parents, cls.random = name, base_model, parents, random
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """Return the parameters by their names in a recipe (``lambda``, where the field is ``lambda_``)."""
+        fields = [(field.name.rstrip("_"), field.metadata["parameter"]) for field in dataclasses.fields(cls)]
+        return {name: dataclasses.replace(parameter, name=name) for name, parameter in fields}
+
+    @abstractmethod
+    def kernel(self, group: Group) -> Kernel:
+        """Prepare what needs whole tensors; return the function that merges span by span."""
+
+    def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
+        """Return what is wrong with these parameters for a tensor of this size, None where nothing is."""
+        return None
+
+    def result_dtype(self, dtype: torch.dtype, *, compat: bool) -> torch.dtype:  # noqa: ARG002
+        """Return the dtype of the result, given that of the arithmetic or the checkpoints."""
+        return dtype
+
+
+def whole_tensor(result: Tensor) -> Kernel:
+    """Return a kernel that reads out of a finished tensor."""
+    flat = result.reshape(-1)
+    return lambda span: flat[span]

@@ -1,0 +1,43 @@
+"""DARE: drop entries of each task vector at random, rescale the rest, add up.
+
+    d_m' = d_m b_m |d_m|_1 / |d_m b_m|_1,   b_m ~ Bernoulli(density)
+
+Source: L. Yu et al., "Language Models are Super Mario", ICML 2024. As in the reference, rescaling matches the L1
+norm of each tensor, which is 1 / density only on average.
+"""
+
+from dataclasses import dataclass
+
+from merge.consensus import Combination, task_vectors
+from merge.group import Group
+from merge.method import AbstractMethod, Kernel, flag, number, per_model
+from merge.sparsify import at_random
+
+
+@dataclass(frozen=True)
+class DareLinear(AbstractMethod, name="dare_linear", base_model="required", parents=(0, None), random=True):
+    """Drops entries at random, rescales the rest, and adds them up.
+
+    Args:
+        weight: Factor of each task vector.
+        density: Probability that an entry is kept.
+        normalize: Divide by the weights that take part.
+        rescale: Bring the L1 norm of each vector back to what it was.
+        lambda_: Factor of the result.
+        int8_mask: Accepted and unused: it never changes a value.
+    """
+
+    weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.1)
+    normalize: bool = flag("divide by the sum of the weights", default=False)
+    rescale: bool = flag("keep the L1 norm of each vector", default=True)
+    lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
+    int8_mask: bool = flag("unused", default=False)
+
+    def kernel(self, group: Group) -> Kernel:
+        """Return the function that merges span by span."""
+        drops = [at_random(density) for density in self.density]
+        vectors = task_vectors(group, drops, rescale=self.rescale, settings=self.density)
+        return Combination(vote=False, normalize=self.normalize, factor=self.lambda_).kernel(
+            group, self.weight, vectors
+        )

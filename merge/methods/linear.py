@@ -1,0 +1,48 @@
+"""Weighted average of the parents' weights.
+
+    merged = sum_i w_i x_i / sum_i w_i
+
+Source: M. Wortsman et al., "Model soups", ICML 2022.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from merge.group import Group
+from merge.method import AbstractMethod, Kernel, flag, per_model
+
+
+@dataclass(frozen=True)
+class Linear(AbstractMethod, name="linear", parents=(1, None)):
+    """Averages the parents, each with its weight.
+
+    Args:
+        weight: Share of each parent.
+        normalize: Divide by the sum of the weights.
+    """
+
+    weight: tuple[float, ...] = per_model("share of the parent", required=True, search_low=0.0, search_high=1.0)
+    normalize: bool = flag("divide by the sum of the weights", default=True)
+
+    def kernel(self, group: Group) -> Kernel:
+        """Return the function that merges span by span."""
+        total = sum(self.weight)
+        if group.stepwise:
+            return self._stepwise(group)
+        weights = [weight / total for weight in self.weight] if self.normalize else list(self.weight)
+        return lambda span: group.arithmetic.weighted([parent[span] for parent in group.parents], weights)
+
+    def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
+        """Return what is wrong when the weights sum to zero."""
+        if self.normalize and abs(sum(self.weight)) < 1e-8:
+            return f"weight: must not sum to zero with normalize, got {list(self.weight)}"
+        return None
+
+    def _stepwise(self, group: Group) -> Kernel:
+        def merged(span: slice) -> Tensor:
+            blocks = [parent[span] for parent in group.parents]
+            mix = group.arithmetic.weighted(blocks, self.weight)
+            return mix / group.arithmetic.rounded(self.weight, blocks[0]).sum() if self.normalize else mix
+
+        return merged

@@ -1,0 +1,27 @@
+"""One parent's tensors as they are, or scaled; with slices, layers are stacked from several models.
+
+merged = scale * x
+"""
+
+from dataclasses import dataclass
+
+from merge.group import Group
+from merge.method import AbstractMethod, Kernel, per_model
+
+
+@dataclass(frozen=True)
+class Passthrough(AbstractMethod, name="passthrough", parents=(1, 1)):
+    """Takes each tensor from the one model its slice names.
+
+    Args:
+        scale: Factor; None leaves the bits alone.
+    """
+
+    scale: tuple[float | None, ...] = per_model("factor of the tensor", search_low=0.5, search_high=1.5)
+
+    def kernel(self, group: Group) -> Kernel:
+        """Return the function that merges span by span."""
+        parent, scale = group.parents[0], self.scale[0]
+        if scale is None:
+            return lambda span: parent[span]
+        return lambda span: parent[span] * scale

@@ -1,0 +1,77 @@
+"""Spherical linear interpolation (SLERP) of two parents.
+
+    slerp(a, b; t) = sin((1 - t) w) / sin(w) * a + sin(t w) / sin(w) * b,   cos(w) = <a, b> / (|a| |b|)
+
+Source: K. Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from merge.group import Group, Operand
+from merge.method import AbstractMethod, Kernel, number, whole_tensor
+
+PARALLEL = 0.9995
+"""Above this cosine tensors are interpolated linearly, where the formula nears 0 / 0."""
+
+
+@dataclass(frozen=True)
+class Slerp(AbstractMethod, name="slerp", base_model="required", parents=(0, 1)):
+    """Interpolates two tensors along the great circle between them, each tensor as one long vector.
+
+    Args:
+        t: Position between the parents; 0 gives the base model, 1 the other. Outside [0, 1] it extrapolates.
+    """
+
+    t: float = number("position between base (0) and the other (1)", required=True, search_low=0.0, search_high=1.0)
+
+    def kernel(self, group: Group) -> Kernel:
+        """Return the function that merges span by span."""
+        if not group.parents:
+            return lambda span: group.base[span]
+        if group.stepwise:
+            return whole_tensor(self._stepwise(group.base.whole, group.parents[0].whole))
+        first, second = group.base, group.parents[0]
+        cosine = group.facts.get(("cosine", first.key, second.key), lambda: _cosine(group))
+        near, far = self._shares(cosine)
+        return lambda span: group.arithmetic.weighted([first[span], second[span]], [near, far])
+
+    def _shares(self, cosine: float) -> tuple[float, float]:
+        if abs(cosine) > PARALLEL:
+            return 1 - self.t, self.t
+        angle = math.acos(cosine)
+        return math.sin((1 - self.t) * angle) / math.sin(angle), math.sin(self.t * angle) / math.sin(angle)
+
+    def _stepwise(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the reference's result: NumPy in float32, whatever the dtype."""
+        a, b = (tensor.to(torch.float32).cpu().numpy() for tensor in (first, second))
+        dot = np.sum(_unit(a) * _unit(b))
+        if np.abs(dot) > PARALLEL:
+            mixed = (1 - self.t) * a + self.t * b
+        else:
+            angle = np.arccos(dot)
+            part = angle * self.t
+            mixed = np.sin(angle - part) / np.sin(angle) * a + np.sin(part) / np.sin(angle) * b
+        return torch.from_numpy(np.asarray(mixed)).to(first)
+
+
+def _unit(
+    vector: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]",
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    norm = np.linalg.norm(vector)
+    return vector / norm if norm > 1e-8 else vector
+
+
+def _cosine(group: Group) -> float:
+    first, second = group.base, group.parents[0]
+    lengths = [_dot(group, operand, operand) ** 0.5 for operand in (first, second)]
+    scale = math.prod(length if length > 1e-8 else 1.0 for length in lengths)
+    return max(-1.0, min(1.0, _dot(group, first, second) / scale))
+
+
+def _dot(group: Group, first: Operand, second: Operand) -> float:
+    return group.sum_of(lambda span: first[span] * second[span])
