@@ -48,6 +48,10 @@ class Scored:
     stopped_after: int | None = None
     seconds: Seconds = Seconds()
 
+    def metrics(self) -> dict[str, float]:
+        """Return the objective and every score by its name ``TASK/METRIC``."""
+        return {"objective": self.value, **{name: score.value for name, score in self.results.scores.items()}}
+
 
 @dataclass(frozen=True)
 class Failed:

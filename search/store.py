@@ -150,6 +150,10 @@ class Store:
         record = self._known.get((part, digest))
         return None if record is None else (unpack(record, questions), record)
 
+    def outside(self) -> list[dict[str, Any]]:
+        """Return the records of everything that was scored outside the search."""
+        return list(self._known.values())
+
     def remember(
         self, part: Part, digest: str, scored: Scored, questions: Sequence[Question], record: Mapping[str, Any]
     ) -> None:

@@ -1,0 +1,52 @@
+"""Goes through what a store holds, without opening a model: for mirrors that are made again."""
+
+from pathlib import Path
+
+from evals.questions import QuestionSets
+from merge.recipe import Recipe
+from search.errors import StoreError
+from search.records import Failed, Observer, Scored
+from search.report import Reporter
+from search.store import RECORD, Store, default_url, unpack
+from search.study import LoadedStudy
+
+
+def replay(study: LoadedStudy, folder: Path, observer: Observer) -> int:
+    """Tell an observer of everything that a study's store holds; return how many records that were.
+
+    Raises:
+        StoreError: The store cannot be opened, holds another study, or nothing yet.
+    """
+    url = study.file.store or default_url(folder)
+    store = Store(url, study)
+    pinned = store.pinned("questions")
+    if not isinstance(pinned, str):
+        raise StoreError(f"store {url}: holds no answers yet; run 'mergesearch search' first")
+    sets = QuestionSets.from_json(pinned)
+    questions = {"search": sets.search, "selection": sets.selection, "test": sets.test}
+    reporter = Reporter(study.file.study, study.digest())
+    count = 0
+    for record in store.outside():
+        recipe = Recipe.from_mapping(record["recipe"], place=f"store {url}: {record['name']}")
+        scored = unpack(record, questions[record["part"]])
+        observer.scored(
+            reporter.outside(
+                record["name"],
+                recipe,
+                scored,
+                part=record["part"],
+                number=record["number"],
+                family=record["family"],
+                times=record,
+            )
+        )
+        count += 1
+    for frozen in store.finished():
+        record = frozen.user_attrs[RECORD]
+        outcome: Scored | Failed = (
+            Failed(record["reason"], record["failure"]) if "failure" in record else unpack(record, sets.search)
+        )
+        candidate = study.space.candidate(frozen.params)
+        observer.scored(reporter.trial(f"trial {frozen.number}", frozen.number, candidate, outcome, times=record))
+        count += 1
+    return count

@@ -1,0 +1,81 @@
+"""Turns what was scored into the plain records that observers hear of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from merge.recipe import Recipe
+
+from search.records import Failed, Part, Scored, TrialRecord
+from search.space import Candidate
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Makes the records of one study.
+
+    Attributes:
+        study: Name of the study.
+        study_id: Digest of the study's identity.
+    """
+
+    study: str
+    study_id: str
+
+    def outside(
+        self,
+        name: str,
+        recipe: Recipe,
+        scored: Scored,
+        *,
+        part: Part,
+        number: int,
+        family: str,
+        times: Mapping[str, Any],
+    ) -> TrialRecord:
+        """Return the record of a baseline, or of a finalist, which has a family."""
+        return TrialRecord(
+            study=self.study,
+            study_id=self.study_id,
+            number=number,
+            name=name,
+            family=family,
+            kind="finalist" if family else "baseline",
+            params={},
+            metrics=scored.metrics(),
+            recipe_yaml=recipe.to_yaml(),
+            state="complete",
+            reason=None,
+            started=times["started"],
+            ended=times["ended"],
+            parts=scored.seconds.as_dict(),
+            part=part,
+            results=scored.results,
+        )
+
+    def trial(
+        self, name: str, number: int, candidate: Candidate, outcome: Scored | Failed, *, times: Mapping[str, Any]
+    ) -> TrialRecord:
+        """Return the record of a trial."""
+        scored = outcome if isinstance(outcome, Scored) else None
+        reason = outcome.reason if isinstance(outcome, Failed) else None
+        if scored is not None and scored.stopped_after is not None:
+            reason = f"stopped by the race after {scored.stopped_after} questions"
+        return TrialRecord(
+            study=self.study,
+            study_id=self.study_id,
+            number=number,
+            name=name,
+            family=candidate.family,
+            kind="trial",
+            params=dict(candidate.values),
+            metrics={} if scored is None else scored.metrics(),
+            recipe_yaml=candidate.recipe.to_yaml(),
+            state="failed" if scored is None else "complete" if scored.stopped_after is None else "stopped",
+            reason=reason,
+            started=times["started"],
+            ended=times["ended"],
+            parts={} if scored is None else scored.seconds.as_dict(),
+            part="search",
+            results=None if scored is None else scored.results,
+        )
