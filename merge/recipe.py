@@ -1,0 +1,244 @@
+"""The typed recipe: mergekit's YAML in, the same YAML out, and a digest."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from merge.errors import RecipeError, did_you_mean
+from merge.recipe_faults import document_faults, yaml_path
+from merge.references import reference_text
+
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def _reference(value: object) -> str:
+    text = reference_text(value)
+    if text is None or not text.strip():
+        raise ValueError("must be a model reference: path[@revision][+lora[@revision]]")
+    return text
+
+
+def _dtype(value: object) -> str:
+    if not isinstance(value, str) or value.removeprefix("torch.") not in DTYPES:
+        raise ValueError(f"must be one of {', '.join(DTYPES)}")
+    return value
+
+
+Reference = Annotated[str, BeforeValidator(_reference)]
+Dtype = Annotated[str, BeforeValidator(_dtype)]
+Settings = dict[StrictStr, Any]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ListedModel(_Part):
+    """An entry of ``models:``."""
+
+    model: Reference
+    parameters: Settings | None = None
+
+
+class Source(_Part):
+    """An entry of ``sources:``: layers of one model."""
+
+    model: Reference
+    layer_range: tuple[StrictInt, StrictInt]
+    parameters: Settings | None = None
+    residual_weight: float | None = None
+
+
+class Slice(_Part):
+    """An entry of ``slices:``: as many layers as each of its sources has."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    base_model: Reference | None = None
+    parameters: Settings | None = None
+
+
+class Module(_Part):
+    """An entry of ``modules:``: one part of a model of several."""
+
+    models: tuple[ListedModel, ...] | None = None
+    slices: tuple[Slice, ...] | None = None
+    parameters: Settings | None = None
+
+
+class TokenSettings(_Part):
+    """Where the embedding of one token comes from."""
+
+    source: Any = None
+    force: StrictBool = False
+
+
+class TokenizerSettings(_Part):
+    """The ``tokenizer:`` block."""
+
+    source: StrictStr = "union"
+    tokens: dict[StrictStr, TokenSettings] | None = None
+    pad_to_multiple_of: Annotated[StrictInt, Field(gt=0)] | None = None
+
+
+class Recipe(_Part):
+    """A merge recipe, mergekit's YAML document.
+
+    Fields that a recipe leaves out are None. `name` lets other documents of the same file refer to this one.
+    """
+
+    merge_method: StrictStr
+    base_model: Reference | None = None
+    models: tuple[ListedModel, ...] | None = None
+    slices: tuple[Slice, ...] | None = None
+    modules: dict[StrictStr, Module] | None = None
+    parameters: Settings | None = None
+    dtype: Dtype | None = None
+    out_dtype: Dtype | None = None
+    tokenizer_source: StrictStr | None = None
+    tokenizer: TokenizerSettings | None = None
+    chat_template: StrictStr | None = None
+    name: StrictStr | None = None
+
+    @classmethod
+    def from_mapping(cls, document: Mapping[str, object], *, place: str) -> "Recipe":
+        """Check a document whole and return the recipe.
+
+        Args:
+            document: mergekit's YAML as Python values.
+            place: File, and YAML path if the recipe is part of a larger document; messages begin with it.
+
+        Raises:
+            RecipeError: Something is wrong; one line per fault, all of them.
+        """
+        if not isinstance(document, Mapping):
+            raise RecipeError(f"{place}: must be a mapping with merge_method and models, got {type(document).__name__}")
+        faults: dict[str, None] = {}
+        recipe: Recipe | None = None
+        try:
+            recipe = cls.model_validate(document)
+        except ValidationError as error:
+            faults.update(dict.fromkeys(_structure_faults(error)))
+        faults.update(dict.fromkeys(document_faults(document)))
+        if recipe is None or faults:
+            join = "." if ": " in place else ": "
+            raise RecipeError(
+                "\n".join(
+                    f"{place}: {text}" if path == "" else f"{place}{join}{path}: {text}"
+                    for path, text in (fault.split("\0") for fault in faults)
+                )
+            )
+        return recipe
+
+    def to_mapping(self) -> dict[str, object]:
+        """Return the plain document, with only the keys that were given."""
+        document = _plain(self.model_dump(exclude_unset=True, exclude_none=True))
+        assert isinstance(document, dict)
+        return document
+
+    def to_yaml(self) -> str:
+        """Return the document as YAML."""
+        return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the document, whatever the order of its keys."""
+        text = json.dumps(self.to_mapping(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def references(self) -> tuple[str, ...]:
+        """Return every model that the recipe names, in listed order, the base last if it is not listed."""
+        return tuple(dict.fromkeys(self._references()))
+
+    def _references(self) -> Iterator[str]:
+        parts: Sequence[Recipe | Module] = [self, *(self.modules or {}).values()]
+        for part in parts:
+            yield from (entry.model for entry in part.models or ())
+            for piece in part.slices or ():
+                yield from (source.model for source in piece.sources)
+                if piece.base_model is not None:
+                    yield piece.base_model
+        if self.base_model is not None:
+            yield self.base_model
+
+
+def load_recipes(path: Path) -> tuple[Recipe, ...]:
+    """Read a recipe file; several documents are the stages of one merge, in the order to run them.
+
+    Raises:
+        RecipeError: It cannot be read, is no YAML, or a document is wrong.
+    """
+    try:
+        documents = [document for document in yaml.safe_load_all(path.read_text("utf-8")) if document is not None]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise RecipeError(f"{where}: is not YAML: {getattr(error, 'problem', None) or error}") from None
+    if not documents:
+        raise RecipeError(f"{path}: must hold a recipe, got an empty file")
+    places = [f"{path}" if len(documents) == 1 else f"{path}: document {n}" for n in range(1, len(documents) + 1)]
+    recipes = [Recipe.from_mapping(d, place=place) for d, place in zip(documents, places, strict=True)]
+    return _in_order(recipes, str(path))
+
+
+def _in_order(recipes: Sequence[Recipe], place: str) -> tuple[Recipe, ...]:
+    names = [recipe.name for recipe in recipes]
+    if len(recipes) > 1 and (names.count(None) > 1 or len(set(names)) < len(names)):
+        raise RecipeError(f"{place}: every document but the result must have a name of its own, got {names}")
+    waiting, done = list(recipes), list[Recipe]()
+    while waiting:
+        blocked = {recipe.name for recipe in waiting}
+        ready = [r for r in waiting if not blocked & set(r.references())]
+        if not ready:
+            raise RecipeError(
+                f"{place}: documents must not need each other, got a circle among {sorted(map(str, blocked))}"
+            )
+        done += ready
+        waiting = [r for r in waiting if r not in ready]
+    return tuple(sorted(done, key=lambda recipe: recipe.name is None) if None in names else done)
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "models": ListedModel,
+    "slices": Slice,
+    "sources": Source,
+    "modules": Module,
+    "tokens": TokenSettings,
+    "tokenizer": TokenizerSettings,
+}
+
+
+def _structure_faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors():
+        path, kind = fault["loc"], fault["type"]
+        if "parameters" in path[:-1]:
+            continue
+        if kind == "extra_forbidden":
+            within = next((str(p) for p in reversed(path[:-1]) if p in _PARTS), "")
+            fields = _PARTS.get(within, Recipe).model_fields
+            text = f"unknown key{did_you_mean(str(path[-1]), fields)}"
+        elif kind == "missing":
+            text = "must be given"
+        else:
+            text = f"{_sentence(str(fault['msg']))}, got {fault['input']!r}"
+        yield f"{yaml_path(path)}\0{text}"
+
+
+def _sentence(said: str) -> str:
+    """Return pydantic's words in our form."""
+    said = said.removeprefix("Value error, ").replace("Input should", "must").replace("input should", "must")
+    said = said.replace("a valid dictionary or instance of ListedModel", "a mapping with model and parameters")
+    return said[:1].lower() + said[1:].replace("valid dictionary or instance of", "mapping,")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
