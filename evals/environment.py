@@ -1,0 +1,96 @@
+"""What must be right in the process before lm-eval is imported: offline switches, nltk's data, random state."""
+
+import os
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+
+from evals.errors import DataError
+
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
+HUB_SECONDS = 8.0
+
+LM_EVAL_SEEDS = {"python": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
+"""The seeds that lm-eval's ``simple_evaluate`` sets by default."""
+
+
+def go_offline() -> None:
+    """Switch every Hugging Face library to offline, whether it is imported already or not."""
+    for name in OFFLINE:
+        os.environ[name] = "1"
+    for module, attribute in (("huggingface_hub.constants", "HF_HUB_OFFLINE"), ("datasets.config", "HF_HUB_OFFLINE")):
+        if module in sys.modules:
+            setattr(sys.modules[module], attribute, True)
+
+
+def is_offline() -> bool:
+    """Tell whether the user, or `go_offline`, has switched the hub off."""
+    return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in OFFLINE[:2])
+
+
+def hub_answers(seconds: float = HUB_SECONDS) -> bool:
+    """Ask the hub's front page, proxies respected; False when nothing came back within `seconds`."""
+    answered: list[bool] = []
+
+    def ask() -> None:
+        try:
+            from huggingface_hub import constants, get_session
+
+            get_session().head(constants.ENDPOINT, timeout=seconds)
+            answered.append(True)
+        except Exception:  # noqa: BLE001 - any failure means the same: no hub
+            return
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return bool(answered)
+
+
+def find_punkt(folders: Sequence[Path], place: str) -> None:
+    """Make nltk's sentence model findable for lm-eval's ifeval, which otherwise fails while scoring.
+
+    Args:
+        folders: Where to look before nltk's usual places.
+        place: What the error names first.
+
+    Raises:
+        DataError: When it is nowhere.
+    """
+    given = [str(folder) for folder in folders if (folder / "tokenizers" / "punkt_tab").is_dir()]
+    if given:
+        known = [part for part in os.environ.get("NLTK_DATA", "").split(os.pathsep) if part]
+        os.environ["NLTK_DATA"] = os.pathsep.join(dict.fromkeys([*given, *known]))
+    import nltk
+
+    nltk.data.path[:0] = [folder for folder in given if folder not in nltk.data.path]
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        looked = ", ".join(str(folder) for folder in folders) or "nltk's usual places"
+        raise DataError(
+            f"{place}: must find nltk's sentence model punkt_tab, got nothing in {looked}; put it at "
+            "DATA/nltk_data/tokenizers/punkt_tab, set NLTK_DATA, or run: python -m nltk.downloader punkt_tab"
+        ) from None
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Give the global generators lm-eval's seeds inside, and their own state back afterwards."""
+    import torch
+
+    python, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(LM_EVAL_SEEDS["python"])
+    np.random.seed(LM_EVAL_SEEDS["numpy"])  # noqa: NPY002
+    torch.random.default_generator.manual_seed(LM_EVAL_SEEDS["torch"])
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)

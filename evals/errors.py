@@ -1,0 +1,32 @@
+"""Errors of the evals package.
+
+EvalError
+├── TaskError (ValueError)       a task or metric that is not known, or asked for in a wrong way
+├── DataError (ValueError)       questions that cannot be had: file, schema, number of rows, hub
+└── ScoringError (RuntimeError)  a model that cannot be scored: NaN logits, out of memory
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EvalError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class TaskError(EvalError, ValueError):
+    """A task or metric is unknown or asked for in a way that cannot work."""
+
+
+class DataError(EvalError, ValueError):
+    """Questions cannot be had: missing file, wrong schema, too few rows, hub unreachable."""
+
+
+class ScoringError(EvalError, RuntimeError):
+    """The model cannot be scored: NaN logits or out of memory; a failed candidate, not bad input."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x' or 'y'?`` for the names closest to `name`, or an empty string."""
+    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

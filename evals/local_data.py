@@ -1,0 +1,106 @@
+"""Reads a benchmark from local files: what to override in the registry's task so that it needs no network."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evals.errors import DataError
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(name or "").lower())
+
+
+def folder_of(name: str, config: Mapping[str, Any], data: Path) -> Path | None:
+    """Find the folder below `data` that holds the rows of a task.
+
+    A folder of the task's name wins. Otherwise it is found by the hub's names, compared without case and
+    punctuation: for ``cais/mmlu`` and ``anatomy`` that is ``mmlu/anatomy``, ``anatomy`` or ``mmlu``.
+    """
+    if _has_rows(data / name):
+        return data / name
+    path = _plain(str(config.get("dataset_path", "")).rsplit("/", 1)[-1])
+    subset = _plain(config.get("dataset_name"))
+    tops = [folder for folder in sorted(data.iterdir()) if folder.is_dir()]
+    below = [sub for top in tops if _plain(top.name) == path for sub in sorted(top.iterdir()) if sub.is_dir()]
+    candidates = [
+        *(folder for folder in below if subset and _plain(folder.name) == subset),
+        *(folder for folder in tops if subset and _plain(folder.name) == subset),
+        *(folder for folder in tops if _plain(folder.name) == path),
+    ]
+    return next((folder for folder in candidates if _has_rows(folder)), None)
+
+
+def _has_rows(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.glob("*.jsonl"))
+
+
+def overrides(
+    name: str, config: Mapping[str, Any], data: Path, *, shots: int | None, place: str
+) -> dict[str, object]:
+    """Return what to change in the task's file so that its rows come from `data`.
+
+    A split that is not there is dropped from the task when nothing needs it.
+
+    Raises:
+        DataError: No folder, a split that is needed, or a file that is not JSON Lines.
+    """
+    if config.get("class") is not None or config.get("custom_dataset") is not None:
+        raise DataError(f"{place}: {name}: must read its rows with its own code, got data: {data}; use the hub")
+    folder = folder_of(name, config, data)
+    if folder is None:
+        raise DataError(f"{place}: {name}: must find its rows, got no {data / name}/SPLIT.jsonl; add the files")
+    fewshot = config.get("fewshot_config") or {}
+    named = {key: config.get(key) for key in ("training_split", "validation_split", "test_split", "fewshot_split")}
+    named["fewshot_config"] = fewshot.get("split") if isinstance(fewshot, Mapping) else None
+    scored = named["test_split"] or named["validation_split"]
+    examples = named["fewshot_config"] or named["fewshot_split"] or named["training_split"] or named["validation_split"]
+    wanted = config.get("num_fewshot") if shots is None or config.get("num_fewshot") == 0 else shots
+    needed = {scored} | ({examples} if wanted else set())
+    files = {}
+    for split in dict.fromkeys(split for split in named.values() if split):
+        file = folder / f"{split}.jsonl"
+        if file.is_file():
+            _check_rows(file, place, name)
+            files[str(split)] = str(file.resolve())
+        elif split in needed:
+            what = "questions" if split == scored else "few-shot examples"
+            raise DataError(f"{place}: {name}: must find its {what}, got no file {file}; add it")
+    changed: dict[str, object] = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
+    for key in ("training_split", "validation_split", "fewshot_split"):
+        if named[key] and named[key] not in files:
+            changed[key] = None
+    return changed
+
+
+def _check_rows(file: Path, place: str, name: str) -> None:
+    with file.open(encoding="utf-8") as lines:
+        first = lines.readline()
+    try:
+        row = json.loads(first)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or not row:
+        raise DataError(f"{place}: {name}: {file}: every line must be a JSON object, got {first[:60]!r}; see --data")
+
+
+def is_hub_failure(error: BaseException) -> bool:
+    """Tell whether a data set could not be fetched."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(
+        names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "DatasetNotFoundError", "HfHubHTTPError"}
+        or isinstance(error, ConnectionError | TimeoutError)
+        or "Couldn't find cache" in str(error)
+        or "Couldn't reach" in str(error)
+    )
+
+
+def is_data_failure(error: BaseException) -> bool:
+    """Tell whether rows could not be read or do not fit the task's template."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(
+        names & {"DatasetGenerationError", "UndefinedError", "TemplateError", "ArrowInvalid", "CastError"}
+        or isinstance(error, ValueError | FileNotFoundError | AssertionError)
+    )

@@ -1,0 +1,213 @@
+"""Loads lm-eval tasks, from the hub, from a folder or from the embedded questions, once per study."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from evals import local_data
+from evals.environment import LM_EVAL_SEEDS, find_punkt, go_offline, hub_answers, is_offline, kept_random_state
+from evals.errors import DataError, TaskError
+from evals.metrics import canonical_metric, directions, metric_names
+from evals.task_index import find_files, lm_eval_folder, read_yaml
+
+MINI = Path(__file__).parent / "mini"
+"""Folder of the embedded tasks, whose names start with ``mini``."""
+
+_log = logging.getLogger(__name__)
+
+
+class TaskSpec(BaseModel):
+    """One task of a study or suite, as a user writes it.
+
+    Attributes:
+        task: Name of an lm-eval task, group or tag, or of an embedded task (``mini_*``).
+        metric: What to judge by; unset takes the task's first metric.
+        num_fewshot: Examples in the prompt; unset keeps the task's own number. As in lm-eval, a task that says 0
+            stays at 0.
+        fewshot: ``official`` draws examples anew for every question as lm-eval does; ``fixed`` shows all questions
+            the same ones, which is several times cheaper and another score: for searching only.
+        weight: Share in a study's objective.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str = Field(min_length=1)
+    metric: str | None = None
+    num_fewshot: int | None = Field(default=None, ge=0)
+    fewshot: Literal["official", "fixed"] = "official"
+    weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """One leaf task, ready to be asked.
+
+    Attributes:
+        label: The name that was asked for, e.g. ``mmlu``.
+        name: The leaf, e.g. ``mmlu_anatomy``.
+        spec: As asked, its metric's name made canonical.
+        metrics: Every metric that can be computed: lm-eval's, ``gold_prob``, ``gold_bits_per_byte``.
+        default_metric: The metric to judge by when the spec names none.
+        higher_is_better: Direction of each metric.
+        task: lm-eval's task object.
+        group: lm-eval's group object of `label`, which defines how leaves are aggregated; None for a single task.
+    """
+
+    label: str
+    name: str
+    spec: TaskSpec
+    metrics: tuple[str, ...]
+    default_metric: str
+    higher_is_better: dict[str, bool]
+    task: Any = field(repr=False, compare=False)
+    group: Any = field(default=None, repr=False, compare=False)
+
+
+def load_tasks(
+    specs: Sequence[TaskSpec],
+    *,
+    data: Path | None = None,
+    include_path: Path | None = None,
+    place: str = "evaluate.tasks",
+) -> tuple[LoadedTask, ...]:
+    """Load tasks and their data; groups and tags become their leaves.
+
+    Args:
+        specs: What to load; every name once.
+        data: Folder with ``TASK/SPLIT.jsonl`` in the hub's schema; nothing is asked of any network. Unset: the hub.
+        include_path: Folder with more task files in lm-eval's format; they win over lm-eval's of the same name.
+        place: Where `specs` was written, for error messages.
+
+    Raises:
+        TaskError: A task or metric is not known, or a task is listed twice.
+        DataError: Files, columns or rows are missing, or the hub does not answer.
+    """
+    twice = {spec.task for spec in specs if sum(other.task == spec.task for other in specs) > 1}
+    if twice:
+        raise TaskError(f"{place}: must list a task once, got {', '.join(sorted(twice))} twice; remove one")
+    if data is not None and not data.is_dir():
+        raise DataError(f"{place}: data: must be a folder with TASK/SPLIT.jsonl, got {data}, which is not there")
+    files = [_files_of(spec, include_path, f"{place}[{i}].task") for i, spec in enumerate(specs)]
+    needs_hub = data is None and any(not _is_mini(spec) and not _local_files(found) for spec, found in zip(specs, files, strict=True))
+    if not needs_hub:
+        go_offline()
+    elif not is_offline() and not hub_answers():
+        go_offline()
+        _log.warning("the hub does not answer; only what is cached can be used")
+    loaded: list[LoadedTask] = []
+    for i, (spec, found) in enumerate(zip(specs, files, strict=True)):
+        loaded += _load(spec, found, data, f"{place}[{i}]")
+    return tuple(loaded)
+
+
+def _is_mini(spec: TaskSpec) -> bool:
+    return spec.task.startswith("mini")
+
+
+def _local_files(found: dict[str, Path]) -> bool:
+    tasks = [document for path in found.values() if "group" not in (document := read_yaml(path))]
+    return bool(tasks) and all(document.get("dataset_path") in {"json", "csv", "parquet", "text"} for document in tasks)
+
+
+def _files_of(spec: TaskSpec, include_path: Path | None, place: str) -> dict[str, Path]:
+    own = [] if include_path is None else [include_path]
+    if include_path is not None and not include_path.is_dir():
+        raise TaskError(f"{place}: include_path: must be a folder with task files, got {include_path}")
+    return find_files(spec.task, [*own, MINI] if _is_mini(spec) else [*own, lm_eval_folder() / "tasks"], place)
+
+
+def _wrapper(path: Path) -> dict[str, object]:
+    """Return a task file that includes `path` by its absolute name; an embedded file is resolved here."""
+    document = read_yaml(path)
+    if path.is_relative_to(MINI):
+        included = str(document.get("include", ""))
+        if included.startswith("lm_eval/"):
+            document["include"] = str(lm_eval_folder().parent / included)
+        kwargs = document.get("dataset_kwargs")
+        if isinstance(kwargs, dict) and isinstance(kwargs.get("data_files"), dict):
+            kwargs["data_files"] = {split: str(MINI / file) for split, file in kwargs["data_files"].items()}
+        return document
+    kept = {key: document[key] for key in ("task", "group") if isinstance(document.get(key), str)}
+    return {"include": str(path), **kept}
+
+
+def _write(folder: Path, documents: dict[str, dict[str, object]]) -> Path:
+    folder.mkdir()
+    for i, document in enumerate(documents.values()):
+        (folder / f"{i:05d}.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def _load(spec: TaskSpec, files: dict[str, Path], data: Path | None, place: str) -> list[LoadedTask]:
+    label = f"{place}.task {spec.task!r}"
+    if any(_needs_punkt(path) for path in files.values()):
+        find_punkt([] if data is None else [data / "nltk_data"], label)
+    with TemporaryDirectory(prefix="mergesearch-tasks-") as temporary, kept_random_state():
+        from lm_eval.tasks import TaskManager
+
+        documents = {name: _wrapper(path) for name, path in files.items()}
+        manager = TaskManager(include_path=str(_write(Path(temporary, "plain"), documents)), include_defaults=False)
+        if data is not None and not _is_mini(spec):
+            for name, entry in manager.task_index.items():
+                if name in documents and "group" not in documents[name] and not _local_files({name: files[name]}):
+                    documents[name] |= local_data.overrides(name, entry.cfg, data, shots=spec.num_fewshot, place=label)
+            folder = _write(Path(temporary, "local"), documents)
+            manager = TaskManager(include_path=str(folder), include_defaults=False)
+        return _open(spec, manager, data, label)
+
+
+def _needs_punkt(path: Path) -> bool:
+    included = _wrapper(path).get("include") or path.name
+    folders = {path.parent, *((path.parent / str(one)).parent for one in (included if isinstance(included, list) else [included]))}
+    return any(b"punkt" in script.read_bytes() for folder in folders for script in folder.glob("*.py"))
+
+
+def _open(spec: TaskSpec, manager: Any, data: Path | None, place: str) -> list[LoadedTask]:
+    try:
+        opened = manager.load([spec.task])
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"{place}: rows must have the columns of the hub's data set, got {type(error).__name__}: {error}; "
+            f"compare the files {'of the hub' if data is None else f'below {data}'} with the task's template"
+        ) from error
+    except Exception as error:  # lm-eval and datasets raise their own, unrelated types here
+        if local_data.is_hub_failure(error):
+            raise DataError(
+                f"{place}: its data set must come from the hub, got {type(error).__name__}: "
+                f"{str(error).splitlines()[0]}; give a folder with its files (--data DIR) or connect"
+            ) from error
+        if local_data.is_data_failure(error):
+            raise DataError(f"{place}: data must load, got {type(error).__name__}: {error}") from error
+        raise
+    group = opened.get("groups", {}).get(spec.task)
+    return [_loaded(spec, task, group, place) for task in opened["tasks"].values()]
+
+
+def _loaded(spec: TaskSpec, task: Any, group: Any, place: str) -> LoadedTask:
+    """Set shots and seed as lm-eval's ``simple_evaluate`` does, and name the metrics."""
+    own = task.get_config("num_fewshot")
+    if spec.num_fewshot is not None and own != 0:
+        task.set_config(key="num_fewshot", value=spec.num_fewshot)
+    elif own is None:
+        task.set_config(key="num_fewshot", value=0)
+    if own == 0 and spec.num_fewshot:
+        _log.warning("%s: the task fixes num_fewshot at 0; %d is ignored, as in lm-eval", place, spec.num_fewshot)
+    task.set_fewshot_seed(seed=LM_EVAL_SEEDS["fewshot"])
+    names = metric_names(task)
+    metric = None if spec.metric is None else canonical_metric(spec.metric, names, f"{place}: metric")
+    return LoadedTask(
+        label=spec.task,
+        name=task.task_name,
+        spec=spec.model_copy(update={"metric": metric}),
+        metrics=names,
+        default_metric=metric or names[0],
+        higher_is_better=directions(task, names),
+        task=task,
+        group=group,
+    )
