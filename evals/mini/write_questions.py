@@ -141,7 +141,7 @@ def ifeval_rows(prompts: Sequence[Mapping[str, object]], first_key: int) -> list
 def files() -> dict[str, list[Row]]:
     """Return every file of the suite: path relative to this folder, and rows."""
     result: dict[str, list[Row]] = {}
-    science = share_out(read_table(HERE / "source" / "science.txt"), {"test": 140, "train": 12})
+    science = share_out(read_table(HERE / "source" / "science.txt"), {"test": 144, "train": 12})
     for part, questions in science.items():
         result[f"mini_arc/{part}.jsonl"] = arc_rows(part, questions)
     subjects = read_table(HERE / "source" / "subjects.txt")
