@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from merge.recipe import Recipe
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from merge.errors import RecipeError
 from merge.methods import get_method
 from search.errors import SpaceError
 from search.holes import Hole, Scalar, contains, ends, is_hole, middle, parse_hole
@@ -22,11 +23,13 @@ class Dimension:
         name: Stable, readable name such as ``models.math.weight`` or ``t.self_attn.2``.
         distribution: What it may be.
         methods: Merge methods that use it; None when every candidate does.
+        paths: YAML paths at which it stands.
     """
 
     name: str
     distribution: BaseDistribution
     methods: frozenset[str] | None = None
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,16 +84,11 @@ class _Reader:
                     f"'{parameter}'; remove it"
                 )
         known = self.dimensions.get(name)
-        if known is not None and hole.name is not None and name in self.shared:
-            if known.distribution != hole.distribution:
-                raise SpaceError(
-                    f"{self.place}.{path}: the shared hole '{hole.name}' must be the same in every place, got "
-                    f"{hole.distribution} and {known.distribution}; repeat the first one or choose another name"
-                )
-            if methods is None or known.methods is None:
-                methods = None
-            else:
-                methods |= known.methods
+        paths: tuple[str, ...] = (path,)
+        if known is not None and name in self.shared:
+            self._must_agree(known, hole, path)
+            methods = None if methods is None or known.methods is None else methods | known.methods
+            paths = (*known.paths, path)
         elif known is not None:
             count = 2
             while f"{name}.{count}" in self.dimensions:
@@ -98,8 +96,15 @@ class _Reader:
             name = f"{name}.{count}"
         if hole.name is not None:
             self.shared.add(name)
-        self.dimensions[name] = Dimension(name, hole.distribution, methods)
+        self.dimensions[name] = Dimension(name, hole.distribution, methods, paths)
         return _Slot(name)
+
+    def _must_agree(self, known: Dimension, hole: Hole, path: str) -> None:
+        if known.distribution != hole.distribution:
+            raise SpaceError(
+                f"{self.place}.{path}: the shared hole '{hole.name}' must be the same in every place, got "
+                f"{hole.distribution} and {known.distribution}; repeat the first one or choose another name"
+            )
 
 
 _SILENT = {"parameters", "value"}
@@ -155,14 +160,7 @@ class Family:
     def __init__(self, name: str, document: Mapping[str, object], *, place: str) -> None:
         self.name = name
         self.place = place
-        method = document.get("merge_method")
-        choices: tuple[str, ...] | None = None
-        if is_hole(method):
-            assert isinstance(method, Mapping)
-            found = parse_hole(method, f"{place}.merge_method").distribution
-            if not isinstance(found, CategoricalDistribution):
-                raise SpaceError(f"{place}.merge_method: must be a method or {{choices: [...]}} of methods")
-            choices = tuple(str(choice) for choice in found.choices)
+        choices = _method_choices(document.get("merge_method"), place)
         reader = _Reader(place, choices)
         self._template = reader.template(document, (), "", None)
         self._conditional = choices is not None
@@ -217,13 +215,24 @@ class Family:
         return {d.name: values[d.name] for d in self.active(values)}
 
     def _validate(self) -> None:
-        """Build the recipe at the middle, then with each dimension at each of its ends."""
+        """Build the recipe at the middle, then with each dimension at each of its ends.
+
+        An end is at fault only for what is said of its own place: that it does not go with the middle of another
+        dimension makes a candidate fail, not the space.
+        """
         start = {d.name: middle(d.distribution) for d in self.dimensions}
         self.recipe(start)
+        faults: dict[str, None] = {}
         for dimension in self.dimensions:
             for end in ends(dimension.distribution):
-                if end != start[dimension.name]:
+                try:
                     self.recipe({**start, dimension.name: end})
+                except RecipeError as error:
+                    here = [f"{self.place}.{path}" for path in dimension.paths]
+                    lines = str(error).splitlines()
+                    faults.update(dict.fromkeys(line for line in lines if line.startswith(tuple(here))))
+        if faults:
+            raise SpaceError("\n".join(faults))
 
     def _method(self, values: Values) -> str:
         assert isinstance(self._template, dict)
@@ -289,6 +298,23 @@ class Family:
             )
         assert found is None or isinstance(found, bool | int | float | str)
         values[slot.name] = found
+
+
+def _method_choices(method: object, place: str) -> tuple[str, ...] | None:
+    """Return the merge methods that a family chooses between; None where it has a single one."""
+    if not is_hole(method):
+        return None
+    assert isinstance(method, Mapping)
+    found = parse_hole(method, f"{place}.merge_method").distribution
+    if not isinstance(found, CategoricalDistribution):
+        raise SpaceError(f"{place}.merge_method: must be a method or {{choices: [...]}} of methods")
+    for choice in found.choices:
+        try:
+            get_method(str(choice))
+        except RecipeError as error:
+            text = str(error).removeprefix("merge_method: ")
+            raise SpaceError(f"{place}.merge_method.choices: {text}") from None
+    return tuple(str(choice) for choice in found.choices)
 
 
 def _show(node: object) -> str:

@@ -1,6 +1,7 @@
 """A hole: the place in a recipe that the search fills, read into an Optuna distribution."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -126,9 +127,9 @@ def _range(node: Mapping[str, object], place: str) -> BaseDistribution:
     if whole:
         grid = int(step or 1)
         return IntDistribution(int(low), int(low) + (int(high) - int(low)) // grid * grid, log=log, step=grid)
-    if step is not None:
-        high = low + math.floor((high - low) / step + 1e-9) * step
-    return FloatDistribution(low, high, log=log, step=step)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Optuna lowers a high that is not on the grid, as we want
+        return FloatDistribution(low, high, log=log, step=step)
 
 
 def _choices(node: Mapping[str, object], place: str) -> BaseDistribution:

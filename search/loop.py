@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from merge.errors import RecipeError
 from merge.recipe import Recipe
 from optuna.trial import FrozenTrial, TrialState
 
@@ -212,7 +213,7 @@ class _Run:
         outcome = self._score(candidate, proposed)
         record = {
             "family": candidate.family,
-            "recipe": candidate.recipe.to_mapping(),
+            "recipe": dict(candidate.document),
             "started": started,
             "ended": time.time(),
         }
@@ -224,9 +225,13 @@ class _Run:
         self._sort_in(trial.number, candidate, outcome, record)
 
     def _score(self, candidate: Candidate, proposed: float) -> Scored | Failed:
+        try:
+            recipe = candidate.recipe()
+        except RecipeError as error:
+            return Failed(str(error).splitlines()[0], type(error).__name__)
         race = Race(self.bench.objective, self.settings.race_level) if self.settings.race else None
         leader = None if self.standing.leader is None else self.standing.leader[1]
-        outcome = self.bench.judge.score(candidate.recipe, "search", race, leader)
+        outcome = self.bench.judge.score(recipe, "search", race, leader)
         if isinstance(outcome, Scored):
             outcome = replace(outcome, seconds=replace(outcome.seconds, propose=proposed))
         return outcome
@@ -256,7 +261,7 @@ class _Run:
             return
         self.standing.failures.clear()
         if outcome.stopped_after is None:
-            entry = _Entry(name, candidate.family, candidate.recipe, outcome.value)
+            entry = _Entry(name, candidate.family, candidate.recipe(), outcome.value)
             self.standing.enter(entry, outcome.results.answers)
 
     def _conclude(self, trials: Sequence[_Entry], counts: dict[str, int]) -> Verdict:

@@ -70,7 +70,7 @@ class Reporter:
             kind="trial",
             params=dict(candidate.values),
             metrics={} if scored is None else scored.metrics(),
-            recipe_yaml=candidate.recipe.to_yaml(),
+            recipe_yaml=candidate.yaml(),
             state="failed" if scored is None else "complete" if scored.stopped_after is None else "stopped",
             reason=reason,
             started=times["started"],

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from merge.recipe import Recipe
+import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
@@ -22,12 +23,26 @@ class Candidate:
     Attributes:
         family: Name of its family.
         values: Value of each hole that it uses, by the hole's name inside the family.
-        recipe: The plain recipe.
+        document: The plain recipe as a mapping.
+        place: File and YAML path of the family.
     """
 
     family: str
     values: Mapping[str, Scalar]
-    recipe: Recipe
+    document: Mapping[str, object]
+    place: str
+
+    def recipe(self) -> Recipe:
+        """Return the typed recipe.
+
+        Raises:
+            merge.errors.RecipeError: The values do not go together, such as layer ranges of different lengths.
+        """
+        return Recipe.from_mapping(self.document, place=self.place)
+
+    def yaml(self) -> str:
+        """Return the plain recipe as YAML."""
+        return yaml.safe_dump(dict(self.document), sort_keys=False)
 
 
 class SearchSpace:
@@ -53,7 +68,7 @@ class SearchSpace:
         for dimension in family.active(values):
             if dimension.methods is not None:
                 values[dimension.name] = _suggest(trial, self._full(family, dimension.name), dimension.distribution)
-        return Candidate(family.name, values, family.recipe(values))
+        return Candidate(family.name, values, family.decode(values), family.place)
 
     def parameters(self, family: str, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """Return values under their full Optuna names, for ``enqueue_trial`` and ``create_trial``."""
@@ -71,7 +86,7 @@ class SearchSpace:
         family = self.families[str(parameters[FAMILY])] if self._several else next(iter(self.families.values()))
         stem = f"{family.name}." if self._several else ""
         values = {name.removeprefix(stem): value for name, value in parameters.items() if name != FAMILY}
-        return Candidate(family.name, values, family.recipe(values))
+        return Candidate(family.name, values, family.decode(values), family.place)
 
     def encode(self, document: Mapping[str, object]) -> tuple[str, dict[str, Scalar]] | None:
         """Find the first family that a plain recipe belongs to, and its values; None when it fits in none."""

@@ -27,3 +27,11 @@ def golden(shared: Path) -> Path:
 def benchmark_data(shared: Path) -> Path:
     """Return the folder of real benchmark questions, laid out as ``--data`` expects."""
     return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a models root with ``base``, ``math`` and ``science``: tiny random llamas."""
+    from tests.tiny import make_family
+
+    return make_family(tmp_path_factory.mktemp("models"))

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from merge.errors import RecipeError
 from merge.recipe import Recipe
 from search.errors import SpaceError
 from search.family import Dimension, Family, short_name
@@ -17,7 +16,10 @@ TIES: dict[str, object] = {
     "merge_method": "ties",
     "base_model": "org/base",
     "models": [
-        {"model": "org/math", "parameters": {"weight": {"low": 0.0, "high": 1.0}, "density": {"low": 0.1, "high": 1.0}}},
+        {
+            "model": "org/math",
+            "parameters": {"weight": {"low": 0.0, "high": 1.0}, "density": {"low": 0.1, "high": 1.0}},
+        },
         {"model": "org/base+lora/science", "parameters": {"weight": 0.5, "density": {"choices": [0.3, 0.5]}}},
     ],
     "dtype": "float32",
@@ -26,8 +28,12 @@ SLERP: dict[str, object] = {
     "merge_method": "slerp",
     "base_model": "a",
     "slices": [
-        {"sources": [{"model": "a", "layer_range": [0, {"low": 2, "high": 4, "int": True}]},
-                     {"model": "b", "layer_range": [0, {"low": 2, "high": 4, "int": True, "name": "end"}]}]}
+        {
+            "sources": [
+                {"model": "a", "layer_range": [0, {"low": 2, "high": 4, "int": True, "name": "end"}]},
+                {"model": "b", "layer_range": [0, {"low": 2, "high": 4, "int": True, "name": "end"}]},
+            ]
+        }
     ],
     "parameters": {
         "t": [
@@ -37,11 +43,21 @@ SLERP: dict[str, object] = {
         ]
     },
 }
+STACK: dict[str, object] = {
+    "merge_method": "passthrough",
+    "slices": [
+        {"sources": [{"model": "a", "layer_range": [0, {"low": 2, "high": 4, "int": True}]}]},
+        {"sources": [{"model": "a", "layer_range": [{"low": 0, "high": 3, "int": True}, 4]}]},
+    ],
+}
 METHODS: dict[str, object] = {
     "merge_method": {"choices": ["ties", "dare_linear", "task_arithmetic"]},
     "base_model": "base",
     "models": [
-        {"model": "a", "parameters": {"weight": {"low": 0.0, "high": 1.0, "name": "w"}, "density": {"low": 0.1, "high": 1.0}}},
+        {
+            "model": "a",
+            "parameters": {"weight": {"low": 0.0, "high": 1.0, "name": "w"}, "density": {"low": 0.1, "high": 1.0}},
+        },
         {"model": "b", "parameters": {"weight": {"low": 0.0, "high": 1.0, "name": "w"}, "density": 0.5}},
     ],
     "parameters": {"normalize": {"choices": [True, False]}},
@@ -53,14 +69,23 @@ def names(family: Family) -> list[str]:
 
 
 def test_holes_have_readable_names() -> None:
-    assert names(Family("f", TIES, place="f")) == ["models.math.weight", "models.math.density", "models.science.density"]
+    assert names(Family("f", TIES, place="f")) == [
+        "models.math.weight",
+        "models.math.density",
+        "models.science.density",
+    ]
 
 
 def test_gradients_filters_and_layer_ranges_have_names() -> None:
-    document = {**SLERP, "slices": SLERP["slices"]}
-    found = names(Family("f", document, place="f"))
-    assert found[2:] == ["t.self_attn.0", "t.self_attn.1", "t.self_attn.2", "t.mlp.1", "t"]
-    assert found[1] == "end"
+    found = names(Family("f", SLERP, place="f"))
+    assert found == ["end", "t.self_attn.0", "t.self_attn.1", "t.self_attn.2", "t.mlp.1", "t"]
+
+
+def test_layer_ranges_have_a_start_and_an_end() -> None:
+    family = Family("f", STACK, place="f")
+    assert names(family) == ["slices.0.sources.a.layer_range.end", "slices.1.sources.a.layer_range.start"]
+    plain: Any = family.decode({"slices.0.sources.a.layer_range.end": 3, "slices.1.sources.a.layer_range.start": 1})
+    assert [part["sources"][0]["layer_range"] for part in plain["slices"]] == [[0, 3], [1, 4]]
 
 
 def test_a_short_name_is_what_people_call_a_model() -> None:
@@ -75,7 +100,9 @@ def test_decoding_gives_a_plain_recipe_and_changes_nothing_else() -> None:
     assert plain["models"][0]["parameters"] == {"weight": 0.25, "density": 0.5}
     assert plain["models"][1]["parameters"] == {"weight": 0.5, "density": 0.3}
     assert {key: plain[key] for key in ("merge_method", "base_model", "dtype")} == {
-        "merge_method": "ties", "base_model": "org/base", "dtype": "float32",
+        "merge_method": "ties",
+        "base_model": "org/base",
+        "dtype": "float32",
     }
 
 
@@ -87,15 +114,16 @@ def test_a_shared_hole_is_one_dimension_with_one_value() -> None:
 
 
 def test_parameters_that_the_chosen_method_does_not_use_are_neither_searched_nor_written() -> None:
-    document = {**METHODS, "parameters": {"rescale": {"choices": [True, False]}},
-                "merge_method": {"choices": ["linear", "dare_linear"]}}
-    document.pop("base_model")
-    document["base_model"] = "base"
-    family = Family("f", {**METHODS, "merge_method": {"choices": ["ties", "della"]},
-                          "parameters": {"epsilon": {"low": 0.01, "high": 0.05}}}, place="f")
-    values = {"merge_method": "ties", "w": 0.5, "models.a.density": 0.5}
-    assert "epsilon" not in [d.name for d in family.active(values)]
-    assert "parameters" not in family.decode(values) or family.decode(values)["parameters"] == {}
+    family = Family("f", {**METHODS, "merge_method": {"choices": ["ties", "linear"]}}, place="f")
+    values: dict[str, Scalar] = {"merge_method": "linear", "w": 0.5, "normalize": True}
+    assert "models.a.density" not in [dimension.name for dimension in family.active(values)]
+    plain: Any = family.decode(values)
+    assert [model["parameters"] for model in plain["models"]] == [{"weight": 0.5}, {"weight": 0.5}]
+
+
+def test_an_unknown_method_among_choices_is_refused_with_its_place() -> None:
+    with pytest.raises(SpaceError, match=r"^f.merge_method.choices: unknown method 'tys'"):
+        Family("f", {**METHODS, "merge_method": {"choices": ["ties", "tys"]}}, place="f")
 
 
 def test_a_parameter_of_no_chosen_method_is_refused() -> None:
@@ -104,17 +132,23 @@ def test_a_parameter_of_no_chosen_method_is_refused() -> None:
 
 
 def test_unequal_shared_holes_are_refused() -> None:
-    document: Any = {**TIES, "models": [
-        {"model": "a", "parameters": {"weight": {"low": 0.0, "high": 1.0, "name": "w"}}},
-        {"model": "b", "parameters": {"weight": {"low": 0.0, "high": 2.0, "name": "w"}}},
-    ]}
+    document: Any = {
+        **TIES,
+        "models": [
+            {"model": "a", "parameters": {"weight": {"low": 0.0, "high": 1.0, "name": "w"}}},
+            {"model": "b", "parameters": {"weight": {"low": 0.0, "high": 2.0, "name": "w"}}},
+        ],
+    }
     with pytest.raises(SpaceError, match="must be the same in every place"):
         Family("f", document, place="f")
 
 
 def test_an_end_that_is_not_legal_for_the_parameter_is_refused_before_any_model_is_opened() -> None:
-    document: Any = {**TIES, "models": [{"model": "a", "parameters": {"weight": 1.0, "density": {"low": 0.5, "high": 1.5}}}]}
-    with pytest.raises(RecipeError, match=r"models\[0\].parameters.density"):
+    document: Any = {
+        **TIES,
+        "models": [{"model": "a", "parameters": {"weight": 1.0, "density": {"low": 0.5, "high": 1.5}}}],
+    }
+    with pytest.raises(SpaceError, match=r"models\[0\].parameters.density"):
         Family("f", document, place="study.yaml: families.f")
 
 
@@ -162,7 +196,7 @@ def drawn(dimension: Dimension) -> st.SearchStrategy[Scalar]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), document=st.sampled_from([TIES, SLERP, METHODS]))
+@given(data=st.data(), document=st.sampled_from([TIES, SLERP, STACK, METHODS]))
 def test_encoding_is_the_inverse_of_decoding_and_yaml_keeps_every_value(
     data: st.DataObject, document: dict[str, object]
 ) -> None:
