@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from merge.recipe import Recipe
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from merge.errors import RecipeError
 from merge.methods import get_method
+from merge.recipe import Recipe
 from search.errors import SpaceError
 from search.holes import Hole, Scalar, contains, ends, is_hole, middle, parse_hole
 

@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
 import torch
-from evals.errors import ScoringError
 from evals.harness import Evaluation
-from evals.questions import Question
-from evals.results import Results, merge_results
 from evals.scorer import LiveScorer
 from merge.engine import Merger
+
+from evals.errors import ScoringError
+from evals.questions import Question
+from evals.results import Results, merge_results
 from merge.errors import NumericalError
 from merge.recipe import Recipe
-
 from search.objective import Objective
 from search.race import Race
 from search.records import Failed, Part, Scored, Seconds
@@ -78,6 +79,7 @@ class Judge:
         except (NumericalError, ScoringError, torch.OutOfMemoryError, MemoryError) as error:
             return Failed(str(error).strip() or type(error).__name__, type(error).__name__)
         seconds = Seconds(merge=merged - start, score=time.perf_counter() - merged)
+        results = replace(results, answers=_as_stored(results.answers))
         value = self.objective.value(results)
         stopped = answered if answered < len(evaluation.questions) else None
         return Scored(results, value, stopped, seconds)
@@ -103,3 +105,9 @@ class Judge:
     def fingerprints(self) -> Mapping[str, str]:
         """Return the hash of every model that was opened."""
         return self._merger.fingerprints()
+
+
+def _as_stored(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return answers in the precision of the store, so that a resumed study decides as an uninterrupted one."""
+    rounded = {name: answers[name].astype("float32").astype("float64") for name in ("value", "weight")}
+    return answers.assign(**rounded)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from merge.errors import RecipeError
-from merge.recipe import Recipe
 from optuna.trial import FrozenTrial, TrialState
 
+from merge.errors import RecipeError
+from merge.recipe import Recipe
 from search.baselines import make_baselines
 from search.bench import Bench
 from search.errors import SearchStoppedError, StoreError

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge.recipe import Recipe
-
 from search.records import Failed, Part, Scored, TrialRecord
 from search.space import Candidate
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from merge.recipe import Recipe
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
+from merge.recipe import Recipe
 from search.errors import SpaceError
 from search.family import Family
 from search.holes import Scalar

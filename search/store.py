@@ -13,15 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
-from evals.questions import Question
-from evals.results import Cost, Results, Score
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from evals.questions import Question
+from evals.results import Cost, Results, Score
 from search.errors import StoreError
 from search.records import Failed, Part, Scored, Seconds
 from search.study import LoadedStudy, differences
@@ -190,6 +191,8 @@ def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
         if value is not None
     ]
     answers = pd.DataFrame(rows, columns=["task", "leaf", "question", "metric", "value", "weight"])
+    for name in ("value", "weight"):
+        answers[name] = answers[name].astype("float32").astype("float64")
     scores = {name: Score(**score) for name, score in record["scores"].items()}
     results = Results(answers=answers, scores=scores, cost=Cost(**record["cost"]))
     return Scored(results, record["value"], record.get("stopped_after"), Seconds(**record["seconds"]))
@@ -223,8 +226,8 @@ def _pack(scored: Scored, questions: Sequence[Question]) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Return a value with seven significant digits: all that float32 holds, at a third of the text."""
-    return None if value is None else float(f"{float(value):.7g}")
+    """Return the shortest number that is the same float32."""
+    return None if value is None else float(str(np.float32(value)))
 
 
 def _open(url: str) -> BaseStorage:

@@ -1,0 +1,27 @@
+"""An observer that keeps what it hears."""
+
+from dataclasses import dataclass, field
+
+from search.records import Outlook, TrialRecord, Verdict
+
+
+@dataclass
+class Recorder:
+    """Keeps records and verdicts."""
+
+    records: list[TrialRecord] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    outlook: Outlook | None = None
+
+    def started(self, outlook: Outlook) -> None:
+        self.outlook = outlook
+
+    def scored(self, record: TrialRecord) -> None:
+        self.records.append(record)
+
+    def finished(self, verdict: Verdict) -> None:
+        self.verdicts.append(verdict)
+
+    def trials(self) -> list[TrialRecord]:
+        """Return the records of trials, in the order heard."""
+        return [record for record in self.records if record.kind == "trial"]
