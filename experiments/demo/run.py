@@ -3,17 +3,16 @@
 from pathlib import Path
 
 import typer
-import yaml
 
 from experiments.demo.base_model import BASE_MODEL, ensure_base_model
 from experiments.errors import InputError
-from experiments.run import show_study
+from experiments.run import Overrides, show_study
 from search.study import LoadedStudy
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-REAL = {"mini_arc": "arc_easy", "mini_gsm8k": "gsm8k", "mini_mmlu": "mmlu", "mini_ifeval": "ifeval"}
-"""The benchmark that each embedded task is the small brother of."""
+EMBEDDED = HERE / "study.yaml"
+BENCHMARKS = HERE.parent / "studies" / "math-science.yaml"
 
 
 def run_demo(*, data: str | None, out: Path | None, trials: int | None, base: Path | None, device: str) -> None:
@@ -35,17 +34,9 @@ def run_demo(*, data: str | None, out: Path | None, trials: int | None, base: Pa
 
 
 def demo_study(*, data: str | None, trials: int | None) -> LoadedStudy:
-    """Return the embedded study; with ``data``, on the benchmarks that its tasks are modelled on."""
-    path = HERE / "study.yaml"
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if data is not None:
-        document["study"] = "demo-benchmarks"
-        document["evaluate"]["data"] = data if data == "hub" else str(Path(data).resolve())
-        for task in document["evaluate"]["tasks"]:
-            task["task"] = REAL[task["task"]]
-    if trials is not None:
-        document["search"]["trials"] = trials
-    return LoadedStudy(document, place="experiments/demo/study.yaml")
+    """Return the embedded study; with ``data``, the one on the benchmarks that its questions are modelled on."""
+    path = EMBEDDED if data is None else BENCHMARKS
+    return Overrides(data=data, trials=trials).apply(path)
 
 
 def _given_root(base: Path) -> Path:
