@@ -15,9 +15,10 @@ HERE = Path(__file__).resolve().parent
 VARIANTS = 5
 SMALLEST = 2  # a step that gives 1 would need another grammar
 PEOPLE = (
-    "Amara:she Bruno:he Chiara:she Dmitri:he Elif:she Farid:he Greta:she Hiro:he Ines:she Jonas:he Keiko:she Luca:he "
-    "Maren:she Nikhil:he Oksana:she Pedro:he Ruth:she Samir:he Tilda:she Viktor:he Wanda:she Yusuf:he Zoe:she Anton:he"
-).split()
+    "Amara:she", "Bruno:he", "Chiara:she", "Dmitri:he", "Elif:she", "Farid:he", "Greta:she", "Hiro:he",
+    "Ines:she", "Jonas:he", "Keiko:she", "Luca:he", "Maren:she", "Nikhil:he", "Oksana:she", "Pedro:he",
+    "Ruth:she", "Samir:he", "Tilda:she", "Viktor:he", "Wanda:she", "Yusuf:he", "Zoe:she", "Anton:he",
+)  # fmt: skip
 OPERATORS: dict[type[ast.operator | ast.cmpop], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -134,8 +135,9 @@ def work_out(step: str, values: Values) -> tuple[str, int]:
         if name:
             values[name] = result
         plain = re.sub(r"[a-z]+", lambda found: str(values[found[0]]), expression)
-        spaced = re.sub(r"([-+*/])", r" \1 ", plain)
-        left = re.sub(r"\d+", lambda found: f"${found[0]}", spaced) if dollar and not re.search("[*/]", plain) else spaced
+        left = re.sub(r"([-+*/])", r" \1 ", plain)
+        if dollar and not re.search("[*/]", plain):
+            left = re.sub(r"\d+", r"$\g<0>", left)
         return f"{left} = {dollar}<<{plain}={result}>>{result}"
 
     line = re.sub(r"(?P<dollar>\$?)\[(?:(?P<name>\w)=)?(?P<expression>[^]]+)\]", replace, step)

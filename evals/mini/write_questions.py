@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import yaml
@@ -21,18 +22,12 @@ HERE = Path(__file__).resolve().parent
 LETTERS = "ABCD"
 GRADES = (1, 2, 3)
 KWARGS = (
-    "capital_frequency capital_relation end_phrase first_word forbidden_words frequency keyword keywords language "
-    "let_frequency let_relation letter nth_paragraph num_bullets num_highlights num_paragraphs num_placeholders "
-    "num_sections num_sentences num_words postscript_marker prompt_to_repeat relation section_spliter"
-).split()
-ORDERS = tuple(
-    (a, b, c, d)
-    for a in range(4)
-    for b in range(4)
-    for c in range(4)
-    for d in range(4)
-    if len({a, b, c, d}) == len(LETTERS)
-)
+    "capital_frequency", "capital_relation", "end_phrase", "first_word", "forbidden_words", "frequency",
+    "keyword", "keywords", "language", "let_frequency", "let_relation", "letter", "nth_paragraph",
+    "num_bullets", "num_highlights", "num_paragraphs", "num_placeholders", "num_sections", "num_sentences",
+    "num_words", "postscript_marker", "prompt_to_repeat", "relation", "section_spliter",
+)  # fmt: skip
+ORDERS = tuple(permutations(range(4)))
 
 Row = dict[str, object]
 
@@ -50,6 +45,15 @@ class ChoiceQuestion:
         """Return the answers with the right one at `place` and the wrong ones in hash order."""
         wrong = sorted(self.answers[1:], key=lambda answer: order_key(self.text + answer))
         return [*wrong[:place], self.answers[0], *wrong[place:]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request, the names of the instructions its answer must follow, and the arguments of each."""
+
+    text: str
+    instructions: tuple[str, ...]
+    arguments: tuple[Mapping[str, object], ...]
 
 
 def order_key(text: str) -> str:
@@ -120,22 +124,43 @@ def gsm8k_rows(problems: Iterable[WordProblem]) -> list[Row]:
     return [{"question": problem.question, "answer": problem.answer} for problem in problems]
 
 
-def ifeval_rows(prompts: Sequence[Mapping[str, object]], first_key: int) -> list[Row]:
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """Read the prompts with their instructions: the checkers' names and arguments."""
+    return tuple(
+        Prompt(entry["prompt"], tuple(entry["follow"]), tuple(entry["follow"].values()))
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8"))
+    )
+
+
+def share_prompts(prompts: Iterable[Prompt]) -> dict[str, list[Prompt]]:
+    """Deal prompts so that every part holds every kind of instruction: one of a kind to train, then turn by turn.
+
+    A part without a kind would hold nulls only in that kind's argument, and the `datasets` library, which takes the
+    types of all parts from the first, could not load the others.
+    """
+    kinds: dict[str, list[Prompt]] = {}
+    for prompt in sorted(prompts, key=lambda prompt: order_key(prompt.text)):
+        kinds.setdefault(prompt.instructions[0], []).append(prompt)
+    parts: dict[str, list[Prompt]] = {"train": [], "validation": [], "test": []}
+    for kind in sorted(kinds):
+        first, *rest = kinds[kind]
+        parts["train"].append(first)
+        for prompt in rest:
+            parts["test" if len(parts["test"]) <= len(parts["validation"]) else "validation"].append(prompt)
+    return {part: sorted(dealt, key=lambda prompt: order_key(prompt.text)) for part, dealt in parts.items()}
+
+
+def ifeval_rows(prompts: Sequence[Prompt], first_key: int) -> list[Row]:
     """Return rows in IFEval's schema: every known argument present, null where it does not apply."""
-    rows: list[Row] = []
-    for key, entry in enumerate(prompts, start=first_key):
-        wanted = entry["follow"]
-        if not isinstance(wanted, Mapping):
-            raise TypeError(f"instructions.yaml: follow: must be a mapping, got {wanted!r}")
-        rows.append(
-            {
-                "key": key,
-                "prompt": entry["prompt"],
-                "instruction_id_list": list(wanted),
-                "kwargs": [dict.fromkeys(KWARGS) | dict(arguments or {}) for arguments in wanted.values()],
-            }
-        )
-    return rows
+    return [
+        {
+            "key": key,
+            "prompt": prompt.text,
+            "instruction_id_list": list(prompt.instructions),
+            "kwargs": [dict.fromkeys(KWARGS) | dict(arguments) for arguments in prompt.arguments],
+        }
+        for key, prompt in enumerate(prompts, start=first_key)
+    ]
 
 
 def files() -> dict[str, list[Row]]:
@@ -151,11 +176,10 @@ def files() -> dict[str, list[Row]]:
             result[f"mini_mmlu/{subject}/{part}.jsonl"] = mmlu_rows(questions)
     for part, problems in write_problems(order_key).items():
         result[f"mini_gsm8k/{part}.jsonl"] = gsm8k_rows(problems)
-    prompts = yaml.safe_load((HERE / "source" / "instructions.yaml").read_text(encoding="utf-8"))
-    bounds = {"train": (0, 4), "validation": (4, 40), "test": (40, len(prompts))}
-    ranked = sorted(prompts, key=lambda entry: order_key(entry["prompt"]))
-    for part, bound in bounds.items():
-        result[f"mini_ifeval/{part}.jsonl"] = ifeval_rows(ranked[slice(*bound)], bound[0] + 1)
+    key = 1
+    for part, prompts in share_prompts(read_prompts(HERE / "source" / "instructions.yaml")).items():
+        result[f"mini_ifeval/{part}.jsonl"] = ifeval_rows(prompts, key)
+        key += len(prompts)
     return result
 
 
