@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from merge.errors import RecipeError, did_you_mean
 from merge.recipe_faults import document_faults, yaml_path
@@ -103,6 +113,18 @@ class Recipe(_Part):
     tokenizer: TokenizerSettings | None = None
     chat_template: StrictStr | None = None
     name: StrictStr | None = None
+    _place: str = PrivateAttr(default="recipe")
+
+    @property
+    def place(self) -> str:
+        """Where the recipe was read; messages about it begin with this."""
+        return self._place
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.digest() == other.digest()
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
 
     @classmethod
     def from_mapping(cls, document: Mapping[str, object], *, place: str) -> "Recipe":
@@ -132,6 +154,7 @@ class Recipe(_Part):
                     for path, text in (fault.split("\0") for fault in faults)
                 )
             )
+        recipe._place = place
         return recipe
 
     def to_mapping(self) -> dict[str, object]:

@@ -1,0 +1,162 @@
+"""A read-only view of a model folder: names, shapes, dtypes and lazy tensors; adapters folded in."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from merge.adapter import Adapter
+from merge.errors import CheckpointError, did_you_mean
+from merge.pickled import open_pickled
+from merge.references import parse, resolve
+from merge.safetensors_file import Header, read_headers
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class Checkpoint:
+    """A model on disk, read tensor by tensor. Tensors are memory-mapped: reading one copies nothing.
+
+    Args:
+        reference: What the model was called; messages begin with it.
+        folder: Holds ``config.json`` and the weights.
+        adapter: Folded into every tensor it targets, when that tensor is read.
+        allow_pickle: Whether ``.bin`` files may be read where there are no safetensors.
+
+    Raises:
+        CheckpointError: A file is missing, broken or does not fit the others.
+    """
+
+    def __init__(
+        self, reference: str, folder: Path, *, adapter: Adapter | None = None, allow_pickle: bool = False
+    ) -> None:
+        self.reference = reference
+        self.folder = folder
+        self.adapter = adapter
+        self.config: dict[str, Any] = _json(folder / "config.json", reference)
+        self._pickled = None
+        try:
+            self._headers = _headers(folder, reference)
+        except CheckpointError:
+            if not allow_pickle or not any(folder.glob("*.bin")):
+                raise
+            self._pickled = open_pickled(folder)
+            self._headers = self._pickled.headers
+        if adapter is not None:
+            adapter.check(self._headers, reference)
+        self._open: dict[Path, Any] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all tensors, sorted."""
+        return tuple(sorted(self._headers))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._headers
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return self._header(name).shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the dtype of a tensor."""
+        return self._header(name).dtype
+
+    def identity(self, name: str) -> tuple[str, str]:
+        """Return what the bytes of a tensor are: a folder and a name; adapters that leave it alone share it."""
+        touched = self.adapter is not None and name in self.adapter.targets
+        return (f"{self.folder}+{self.adapter.folder}" if touched and self.adapter else str(self.folder), name)
+
+    def is_folded(self, name: str) -> bool:
+        """Return whether reading the tensor computes it, rather than mapping it."""
+        return self.adapter is not None and name in self.adapter.targets
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor; with an adapter, folded now."""
+        header = self._header(name)
+        if self._pickled is not None:
+            stored = self._pickled.tensor(name)
+        else:
+            if header.file not in self._open:
+                self._open[header.file] = safe_open(header.file, framework="pt")
+            stored = self._open[header.file].get_tensor(name)
+        assert isinstance(stored, Tensor)
+        return self.adapter.fold(name, stored) if self.adapter is not None and self.is_folded(name) else stored
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the weights, adapter included."""
+        files = sorted({header.file for header in self._headers.values()})
+        return (
+            *files,
+            *(() if self.adapter is None else (self.adapter.file, self.adapter.folder / "adapter_config.json")),
+        )
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 over the contents of all files of weights (headers included)."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            status = file.stat()
+            digest.update(f"{file.name}\0{_file_digest(file, status.st_size, status.st_mtime_ns)}\n".encode())
+        return digest.hexdigest()
+
+    def _header(self, name: str) -> Header:
+        if name not in self._headers:
+            raise CheckpointError(f"{self.reference}: no tensor '{name}'{did_you_mean(name, self._headers)}")
+        return self._headers[name]
+
+
+def open_checkpoint(reference: str, models_roots: Sequence[Path] = (), *, allow_pickle: bool = False) -> Checkpoint:
+    """Open a model by reference; an adapter after ``+`` is folded in.
+
+    Raises:
+        CheckpointError: The reference leads nowhere, or what is there cannot be used.
+    """
+    parsed = parse(reference)
+    folder = resolve(parsed.base, models_roots)
+    adapter = None if parsed.adapter is None else Adapter(resolve(parsed.adapter, models_roots))
+    return Checkpoint(reference, folder, adapter=adapter, allow_pickle=allow_pickle)
+
+
+def _headers(folder: Path, reference: str) -> dict[str, Header]:
+    index = folder / INDEX
+    if not index.is_file():
+        if not (folder / SINGLE).is_file():
+            raise CheckpointError(f"{reference}: {folder} must hold {SINGLE} or {INDEX}; convert it to safetensors")
+        return read_headers(folder / SINGLE)
+    where = _json(index, reference).get("weight_map")
+    if not isinstance(where, dict) or not where:
+        raise CheckpointError(f"{index}: must have a weight_map")
+    missing = sorted({str(file) for file in where.values()} - {file.name for file in folder.iterdir()})
+    if missing:
+        raise CheckpointError(f"{reference}: {folder} must hold {', '.join(missing)}; fetch the rest of the model")
+    shards = {file: read_headers(folder / file) for file in sorted(set(where.values()))}
+    absent = [name for name, file in where.items() if name not in shards[file]]
+    if absent:
+        raise CheckpointError(f"{index}: {absent[0]} must be in {where[absent[0]]}, which does not hold it")
+    return {name: shards[file][name] for name, file in where.items()}
+
+
+def _json(file: Path, reference: str) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{reference}: {file.parent} must hold {file.name}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: must be JSON, got {error}") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{file}: must be a JSON object, got {type(document).__name__}")
+    return document
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(file: Path, size: int, changed: int) -> str:  # noqa: ARG001
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

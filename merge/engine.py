@@ -1,0 +1,223 @@
+"""The one executor: runs a plan's kernels into a sink, a resident model or a folder."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from merge.arithmetic import Arithmetic
+from merge.checkpoint import Checkpoint, open_checkpoint
+from merge.errors import CheckpointError, NumericalError
+from merge.group import Group, Operand
+from merge.live import LiveState, MergeStats, destinations
+from merge.masks import AbstractDraws, CounterDraws, StreamDraws
+from merge.method import Kernel
+from merge.plan import Ingredient, Plan, Planner, TensorPlan, torch_dtype
+from merge.prepared import Facts
+from merge.recipe import Recipe
+from merge.writer import FolderOptions, write_folder
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the tensors of one merge share."""
+
+    recipe: Recipe
+    facts: Facts
+    arithmetic: Arithmetic
+    draws: AbstractDraws
+
+
+class Merger:
+    """Parents opened once, what depends on parents alone prepared once; many recipes merged.
+
+    Args:
+        models_roots: Where relative model references are looked up.
+        seed: Of the random masks, where a merge does not give its own.
+        compat: Follow mergekit step by step: its dtypes, its random stream, its quirks.
+        device: Where the arithmetic runs.
+        allow_crimes: Let architectures and vocabularies differ.
+        allow_nan: Merge parents that hold NaN or infinity, and accept such results.
+        allow_pickle: Read ``.bin`` checkpoints too.
+        keep_bytes: Memory for what is prepared once per parent; half of what is free by default.
+    """
+
+    def __init__(
+        self,
+        models_roots: Sequence[Path] = (),
+        *,
+        seed: int = 0,
+        compat: bool = False,
+        device: str = "cpu",
+        allow_crimes: bool = False,
+        allow_nan: bool = False,
+        allow_pickle: bool = False,
+        keep_bytes: int | None = None,
+    ) -> None:
+        self.models_roots = tuple(Path(root) for root in models_roots)
+        self.seed = seed
+        self.compat = compat
+        self.device = torch.device(device)
+        self.allow_crimes = allow_crimes
+        self.allow_nan = allow_nan
+        self.allow_pickle = allow_pickle
+        self._facts = Facts(_free_memory() // 2 if keep_bytes is None else keep_bytes)
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._live: WeakKeyDictionary[nn.Module, LiveState] = WeakKeyDictionary()
+
+    def checkpoint(self, reference: str) -> Checkpoint:
+        """Open a model, or return it if it is open.
+
+        Raises:
+            CheckpointError: It cannot be used.
+        """
+        if reference not in self._checkpoints:
+            self._checkpoints[reference] = open_checkpoint(reference, self.models_roots, allow_pickle=self.allow_pickle)
+        return self._checkpoints[reference]
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """Return what each output tensor is made of; reads headers only."""
+        return Planner(recipe, self.checkpoint, compat=self.compat, allow_crimes=self.allow_crimes).plan()
+
+    def check(self, recipe: Recipe) -> None:
+        """Find out whether a recipe can be merged; reads headers only.
+
+        Raises:
+            CheckpointError: A parent cannot be used.
+            CompatibilityError: The parents do not fit each other.
+            RecipeError: Layers or parameters do not fit the parents.
+        """
+        self.plan(recipe)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the SHA-256 of the weights of every model opened so far, by reference."""
+        return {reference: checkpoint.fingerprint() for reference, checkpoint in self._checkpoints.items()}
+
+    def merge_live(self, recipe: Recipe, model: nn.Module, *, seed: int | None = None) -> MergeStats:
+        """Write a recipe's weights into a model, in place.
+
+        Each value is rounded to the dtype that the recipe's result would be stored in, then to the model's own, so
+        what is scored is what would be exported. A tensor whose recipe did not change since this merger last wrote
+        it is left alone, unless someone else wrote to it since.
+
+        Raises:
+            NumericalError: A result is not finite; the model then holds parts of two recipes until the next merge.
+            CompatibilityError: The model has other tensors than the result.
+        """
+        start = time.perf_counter()
+        plan, run = self.plan(recipe), self._run(recipe, seed, self._facts)
+        targets = destinations(model, plan)
+        state = self._live.setdefault(model, LiveState())
+        written = skipped = bytes_read = bytes_written = 0
+        with torch.no_grad():
+            for tensor in plan.tensors:
+                target = targets.get(tensor.name)
+                signature = (tensor, run.draws.version() if tensor.method.random else None)
+                if not self.compat and (target is None or state.holds(tensor.name, signature, target)):
+                    skipped += 1
+                    continue
+                state.forget(tensor.name)
+                out = torch.empty(tensor.shape, dtype=tensor.dtype) if target is None else target
+                bytes_read += self._merge(tensor, run, out)
+                if target is not None:
+                    state.wrote(tensor.name, signature, target)
+                    written, bytes_written = written + 1, bytes_written + out.nbytes
+        return MergeStats(time.perf_counter() - start, written, skipped, bytes_read, bytes_written)
+
+    def merge_to_folder(
+        self,
+        recipe: Recipe,
+        out: Path,
+        *,
+        seed: int | None = None,
+        out_shard_size: int = 5_000_000_000,
+        copy_tokenizer: bool = True,
+        force: bool = False,
+        write_model_card: bool = True,
+    ) -> Path:
+        """Write a recipe's result as a model folder, streaming; nothing appears under `out` before it is complete.
+
+        Raises:
+            OutputError: The folder is not empty, or the disk is full.
+            NumericalError: A result is not finite.
+        """
+        plan, run = self.plan(recipe), self._run(recipe, seed, Facts(0))
+        options = FolderOptions(out_shard_size, copy_tokenizer, force, write_model_card)
+        tensors = self._results(plan, run)
+        return write_folder(out, plan, recipe, tensors, self.checkpoint(plan.donor).folder, options)
+
+    def _results(self, plan: Plan, run: _Run) -> Iterator[Tensor]:
+        with torch.no_grad():
+            for tensor in plan.tensors:
+                result = torch.empty(tensor.shape, dtype=tensor.dtype)
+                self._merge(tensor, run, result)
+                yield result
+
+    def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> _Run:
+        number = self.seed if seed is None else seed
+        if not self.compat:
+            return _Run(recipe, facts, Arithmetic(), CounterDraws(number, facts))
+        dtype = None if recipe.dtype is None else torch_dtype(recipe.dtype)
+        return _Run(recipe, facts, Arithmetic(dtype, stepwise=True), StreamDraws(number))
+
+    def _merge(self, tensor: TensorPlan, run: _Run, out: Tensor) -> int:
+        """Merge one tensor into `out`; return the number of bytes that its parents hold."""
+        operands = [self._operand(ingredient, tensor, run) for ingredient in tensor.parents]
+        base = None if tensor.base is None else self._operand(tensor.base, tensor, run)
+        for operand in [*operands, *([base] if base is not None else [])]:
+            self._check_parent(operand, run.facts)
+        group = Group(
+            tensor.name, tensor.shape, operands, base, arithmetic=run.arithmetic, draws=run.draws, facts=run.facts
+        )
+        donor = base or operands[0]
+        if donor.raw.dtype.is_floating_point:
+            self._fill(tensor.method.kernel(group), group, tensor, out)
+        else:
+            out.copy_(donor.raw)
+        return sum(operand.raw.nbytes for operand in (*operands, *([base] if base is not None else [])))
+
+    def _fill(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> None:
+        flat = out.view(-1)
+        for span in group.spans():
+            block = kernel(span).to(tensor.dtype)
+            if not self.allow_nan and not _finite(block):
+                raise NumericalError(f"{tensor.name}: the result must be finite, got NaN or infinity")
+            flat[span].copy_(block)
+
+    def _operand(self, ingredient: Ingredient, tensor: TensorPlan, run: _Run) -> Operand:
+        checkpoint = self.checkpoint(ingredient.reference)
+        identity = checkpoint.identity(ingredient.name)
+
+        def load() -> Tensor:
+            stored = checkpoint.tensor(ingredient.name).to(self.device)
+            if tuple(stored.shape) != tensor.shape:
+                stored = stored[tuple(slice(side) for side in tensor.shape)].contiguous()
+            return stored
+
+        kept = checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
+        reader = (lambda: run.facts.tensor(("parent", identity, tensor.shape), load)) if kept else load
+        return Operand((ingredient.reference, ingredient.name), reader, run.arithmetic, identity)
+
+    def _check_parent(self, operand: Operand, facts: Facts) -> None:
+        if self.allow_nan or not operand.raw.dtype.is_floating_point:
+            return
+        if not facts.get(("finite", operand.identity), lambda: _finite(operand.raw)):
+            reference, name = operand.key
+            raise CheckpointError(f"{reference}: {name}: must be finite, got NaN or infinity; repair it or allow NaN")
+
+
+def _finite(block: Tensor) -> bool:
+    """Return whether all entries are finite: a sum is, unless one is not or the sum overflows."""
+    return bool(block.sum(dtype=torch.float32).isfinite()) or bool(block.isfinite().all())
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30

@@ -1,0 +1,151 @@
+"""Sink: a model folder, streamed tensor by tensor, and renamed to its name only when it is complete."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from torch import Tensor
+
+from merge.card import model_card
+from merge.errors import OutputError
+from merge.plan import Plan, TensorPlan
+from merge.recipe import Recipe
+from merge.safetensors_file import write_header, write_tensor
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """How a folder is written.
+
+    Args:
+        shard_size: Bytes per file of weights.
+        copy_tokenizer: Copy the tokenizer's files from the model that gives the config.
+        force: Replace a folder that is not empty.
+        card: Write README.md and mergekit_config.yml.
+    """
+
+    shard_size: int
+    copy_tokenizer: bool
+    force: bool
+    card: bool
+
+
+def write_folder(
+    out: Path, plan: Plan, recipe: Recipe, tensors: Iterator[Tensor], donor: Path, options: FolderOptions
+) -> Path:
+    """Write the tensors, in the plan's order, and everything beside them; return the folder.
+
+    Raises:
+        OutputError: The folder is not empty, or writing failed; nothing is left behind.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: must be a folder, got a file")
+    if out.is_dir() and any(out.iterdir()) and not options.force:
+        raise OutputError(f"{out}: must be empty; choose another folder or use --force")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"{out.parent}: cannot be written: {error.strerror or error}") from None
+    try:
+        work.chmod(0o755)
+        _write_weights(work, plan.tensors, tensors, options.shard_size)
+        _write_beside(work, plan, recipe, donor, options)
+        _flush(work)
+        _rename(work, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {error.strerror or error}; nothing was left behind") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def _write_weights(folder: Path, plans: Sequence[TensorPlan], tensors: Iterator[Tensor], limit: int) -> None:
+    shards = _shards(plans, limit)
+    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    if len(shards) == 1:
+        names = ["model.safetensors"]
+    for name, shard in zip(names, shards, strict=True):
+        with (folder / name).open("wb") as stream:
+            write_header(stream, {plan.name: (plan.dtype, plan.shape) for plan in shard})
+            for _ in shard:
+                write_tensor(stream, next(tensors))
+    if len(shards) > 1:
+        where = {plan.name: name for name, shard in zip(names, shards, strict=True) for plan in shard}
+        total = sum(_size(plan) for plan in plans)
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _shards(plans: Sequence[TensorPlan], limit: int) -> list[list[TensorPlan]]:
+    shards: list[list[TensorPlan]] = [[]]
+    held = 0
+    for plan in plans:
+        if shards[-1] and held + _size(plan) > limit:
+            shards.append([])
+            held = 0
+        shards[-1].append(plan)
+        held += _size(plan)
+    return shards
+
+
+def _size(plan: TensorPlan) -> int:
+    return prod(plan.shape) * plan.dtype.itemsize
+
+
+def _write_beside(folder: Path, plan: Plan, recipe: Recipe, donor: Path, options: FolderOptions) -> None:
+    _write_json(folder / "config.json", plan.config)
+    wanted = ["generation_config.json", *(TOKENIZER_FILES if options.copy_tokenizer else ())]
+    for name in wanted:
+        if (donor / name).is_file():
+            shutil.copyfile(donor / name, folder / name)
+    if options.card:
+        (folder / "mergekit_config.yml").write_text(recipe.to_yaml(), "utf-8")
+        (folder / "README.md").write_text(model_card(recipe), "utf-8")
+
+
+def _write_json(file: Path, document: object) -> None:
+    file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _flush(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _rename(work: Path, out: Path) -> None:
+    """Give the finished folder its name; an old one stands aside until that is done."""
+    if not out.exists():
+        work.rename(out)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    out.rename(aside / "old")
+    try:
+        work.rename(out)
+    except OSError:
+        (aside / "old").rename(out)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
