@@ -1,0 +1,40 @@
+"""Several documents in one file: each named one becomes a model that later ones may use."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from merge.engine import Merger
+from merge.recipe import Recipe
+
+
+def merge_stages(  # noqa: D417
+    recipes: Sequence[Recipe],
+    out: Path,
+    *,
+    models_roots: Sequence[Path] = (),
+    seed: int = 0,
+    compat: bool = False,
+    merger_options: dict[str, Any] | None = None,
+    **folder_options: Any,
+) -> Path:
+    """Merge the documents in order, intermediate models beside the output, and write the last one.
+
+    Args:
+        recipes: As `load_recipes` returns them.
+        out: The output folder.
+        models_roots: Where relative references are looked up.
+        seed: Of the random masks.
+        compat: Follow the reference step by step.
+        merger_options: Further arguments of the merger.
+
+    Raises:
+        MergeError: As of the merger.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".stages", dir=out.parent) as folder:
+        merger = Merger([Path(folder), *models_roots], seed=seed, compat=compat, **(merger_options or {}))
+        for recipe in recipes[:-1]:
+            merger.merge_to_folder(recipe, Path(folder) / str(recipe.name), write_model_card=False)
+        return merger.merge_to_folder(recipes[-1], out, **folder_options)

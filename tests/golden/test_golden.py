@@ -1,0 +1,135 @@
+"""Every reference merge, bit for bit in compatibility mode and to 1e-6 in our own."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from merge.engine import Merger
+from merge.errors import MergeError, RecipeError
+from merge.methods import get_method, method_names
+from merge.recipe import Recipe, load_recipes
+from merge.stages import merge_stages
+
+SHARED = Path(os.environ.get("MERGESEARCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+CASES = sorted(path.parent for path in (SHARED / "golden" / "cases").glob("*/recipe.yaml"))
+MERGES = [case for case in CASES if not case.name.startswith("error_")]
+ERRORS = [case for case in CASES if case.name.startswith("error_")]
+TIES_AT_THRESHOLD = {"ties_fp32_out_bf16_qwen2": 0.05}
+"""Where equal magnitudes stand at the threshold; our rule keeps the first ones, the reference's sort others."""
+
+SUMS_IN_ANY_ORDER = {"multislerp", "sce", "ram", "ramplus_tl", "nearswap"}
+"""The reference sums these in an order that changes from run to run."""
+
+OURS_DIFFERS = {
+    "arcee_fusion_phi_bf16": "float32 arithmetic, and the stated dtype is written",
+    "arcee_fusion_phi_fp32": "a threshold in float32 flips entries",
+    "breadcrumbs_ties_phi_fp32": "small tensors keep what the paper says",
+    "linear_common_submatrix_llama_fp32": "an error that names the tokenizer block",
+}
+
+
+def case_name(case: Path) -> str:
+    return case.name
+
+
+@pytest.fixture
+def models(golden: Path) -> list[Path]:
+    return [golden / "models"]
+
+
+def recipes_of(case: Path) -> tuple[Recipe, ...]:
+    return load_recipes(case / "recipe.yaml")
+
+
+def merged(case: Path, models: list[Path], out: Path, *, compat: bool) -> dict[str, Tensor]:
+    seed = json.loads((case / "case.json").read_text()).get("random_seed", 0)
+    merge_stages(recipes_of(case), out, models_roots=models, seed=seed, compat=compat)
+    return load_file(out / "model.safetensors")
+
+
+def is_random(case: Path) -> bool:
+    names = json.loads((case / "case.json").read_text())["methods"]
+    return any(get_method(name).random for name in names if name in method_names())
+
+
+@pytest.mark.parametrize("case", MERGES, ids=case_name)
+def test_compatibility_mode_gives_the_reference_bits(
+    golden: Path, case: Path, models: list[Path], tmp_path: Path
+) -> None:
+    result = merged(case, models, tmp_path / "out", compat=True)
+    expected = load_file(case / "expected.safetensors")
+    methods = set(json.loads((case / "case.json").read_text())["methods"])
+    assert {name: (t.shape, t.dtype) for name, t in result.items()} == {
+        name: (t.shape, t.dtype) for name, t in expected.items()
+    }
+    for name, wanted in expected.items():
+        if methods & SUMS_IN_ANY_ORDER:
+            assert (result[name].double() - wanted.double()).abs().max() <= 1e-6, name
+        else:
+            assert torch.equal(result[name].view(torch.uint8), wanted.view(torch.uint8)), name
+
+
+@pytest.mark.parametrize("case", MERGES, ids=case_name)
+def test_config_is_the_reference_one(golden: Path, case: Path, models: list[Path], tmp_path: Path) -> None:
+    if not (case / "expected_config.json").is_file():
+        pytest.skip("the reference failed to write config.json here")
+    merged(case, models, tmp_path / "out", compat=True)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config == json.loads((case / "expected_config.json").read_text())
+
+
+@pytest.mark.parametrize("case", [c for c in MERGES if c.name not in OURS_DIFFERS], ids=case_name)
+def test_default_mode_agrees_where_it_means_the_same(
+    golden: Path, case: Path, models: list[Path], tmp_path: Path
+) -> None:
+    if is_random(case):
+        pytest.skip("our random masks are others")
+    result = merged(case, models, tmp_path / "out", compat=False)
+    expected = load_file(case / "expected.safetensors")
+    assert {name: (t.shape, t.dtype) for name, t in result.items()} == {
+        name: (t.shape, t.dtype) for name, t in expected.items()
+    }
+    arithmetic = recipes_of(case)[-1].dtype or str(expected[min(expected)].dtype).removeprefix("torch.")
+    for name, wanted in expected.items():
+        error = (result[name].double() - wanted.double()).abs()
+        if wanted.dtype == torch.float32:
+            assert error.max() <= 1e-6, name
+        elif arithmetic == "float32":
+            allowed = wanted.double().abs() * 2**-7 + 1e-9
+            assert (error > allowed).double().mean() <= TIES_AT_THRESHOLD.get(case.name, 0.0), name
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=case_name)
+def test_wrong_recipes_are_refused_before_weights_are_read(
+    golden: Path, case: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merge.checkpoint.safe_open", lambda *a, **k: pytest.fail("a weight was read"))
+    with pytest.raises(MergeError):
+        Merger(models, compat=True).check(recipes_of(case)[-1])
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=case_name)
+def test_only_two_of_them_have_a_meaning_in_our_own_mode(golden: Path, case: Path, models: list[Path]) -> None:
+    meant = {"error_della_epsilon", "error_ties_density_too_small"}
+    if case.name in meant:
+        Merger(models).check(recipes_of(case)[-1])
+    else:
+        with pytest.raises(MergeError):
+            Merger(models).check(recipes_of(case)[-1])
+
+
+def test_stages_without_names_of_their_own_are_refused(tmp_path: Path) -> None:
+    text = "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n"
+    (tmp_path / "r.yaml").write_text(f"{text}---\n{text}")
+    with pytest.raises(RecipeError, match="name of its own"):
+        load_recipes(tmp_path / "r.yaml")
+
+
+def test_there_are_cases_where_there_is_reference_material(golden: Path) -> None:
+    assert len(MERGES) > 50
+    assert len(ERRORS) == 10
