@@ -82,8 +82,8 @@ def evaluate_models(models: Sequence[str], *, options: EvaluateOptions, models_r
         results[name] = _score(merger, recipe, tasks, options)
         cost = results[name].cost
         console.print(
-            f"{escape(name)}: {len(results[name].answers['question'].unique())} questions, {cost.tokens_run} tokens run "
-            f"for {cost.tokens_full} asked, {cost.seconds:.1f} s",
+            f"{escape(name)}: {results[name].answers['question'].nunique()} questions, "
+            f"{cost.tokens_run} tokens run for {cost.tokens_full} asked, {cost.seconds:.1f} s",
             highlight=False,
         )
     _show(console, results)

@@ -20,7 +20,7 @@ class ConsoleProgress:
 
     console: Console
     _bar: Progress | None = None
-    _task: TaskID = TaskID(0)
+    _task: TaskID | None = None
     _best: tuple[float, str] = (float("-inf"), "none")
     _outlook: Outlook | None = None
     _began: float = field(default_factory=time.monotonic)
@@ -54,9 +54,9 @@ class ConsoleProgress:
         if value is not None and record.part == "search" and record.state == "complete" and value > self._best[0]:
             self._best = (value, record.name)
         self.console.print(self._line(record), highlight=False)
-        if self._bar is not None and record.part == "search":
+        if self._bar is not None and self._task is not None and record.part == "search":
             self._bar.update(self._task, completed=self._done, state=self._state())
-        if self._bar is not None and record.part != "search":
+        if self._bar is not None and self._task is not None and record.part != "search":
             self._bar.update(self._task, state=f"{record.part} questions")
 
     def finished(self, verdict: Verdict) -> None:

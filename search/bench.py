@@ -93,6 +93,8 @@ class Bench:
         scorer = LiveScorer(model, tokenizer)
         section = self._study.file.evaluate
 
+        parts: tuple[Part, ...] = ("search", "selection", "test")
+
         def build(part: Part) -> Evaluation:
             return Evaluation.build(
                 self.tasks,
@@ -102,6 +104,7 @@ class Bench:
                 apply_chat_template=section.apply_chat_template,
                 system_instruction=section.system_instruction,
                 fewshot_as_multiturn=section.fewshot_as_multiturn,
+                keep_apart=[question for other in parts for question in self.questions(other)],
             )
 
         return Judge(merger, model, scorer, build, self.objective, self._study.file.search.seed)
