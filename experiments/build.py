@@ -8,8 +8,8 @@ import typer
 
 from experiments.errors import InputError
 from experiments.roots import models_roots as all_roots
-from merge.engine import Merger
 from merge.recipe import load_recipes
+from merge.stages import merge_stages
 
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 
@@ -38,19 +38,14 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
     if options.compat not in (None, "mergekit"):
         raise InputError(f"--compat: must be 'mergekit', got '{options.compat}'")
     size = shard_size(options.out_shard_size)
-    recipes = load_recipes(recipe)
-    merger = Merger(
-        all_roots(models_roots),
+    crimes = {"device": options.device, "allow_crimes": options.allow_crimes, "allow_nan": options.allow_nan}
+    folder = merge_stages(
+        load_recipes(recipe),
+        out,
+        models_roots=all_roots(models_roots),
         seed=options.seed,
         compat=options.compat is not None,
-        device=options.device,
-        allow_crimes=options.allow_crimes,
-        allow_nan=options.allow_nan,
-    )
-    folder = merger.merge_to_folder(
-        recipes[-1] if len(recipes) == 1 else recipes,
-        out,
-        seed=options.seed,
+        merger_options=crimes,
         out_shard_size=size,
         copy_tokenizer=options.copy_tokenizer,
         force=options.force,

@@ -156,7 +156,7 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
 
 def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri: str | None) -> None:
     store = study.file.store or f"sqlite:///{folder.root / 'study.db'}"
-    rows = [
+    rows: list[tuple[str, Path | str, str]] = [
         ("recipe", folder.best, f"cat {folder.best}"),
         ("answers", folder.answers, f"python -c \"import pandas; print(pandas.read_csv('{folder.answers}'))\""),
         ("report table", folder.table, f"cat {folder.table}"),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from evals.statistics import Interval
-
 from search.records import Comparison, TaskComparison, Verdict
 
 EQUAL_WEIGHTS = "equal weights"

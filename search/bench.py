@@ -10,15 +10,15 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from evals.scorer import LiveScorer
+
 from evals.harness import Evaluation
 from evals.questions import Question, QuestionSets, draw_questions
-from evals.scorer import LiveScorer
+from evals.suites import load_suite
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 from merge.engine import Merger
 from merge.live import load_tokenizer, new_live_model
 from merge.recipe import Recipe
-
-from evals.suites import load_suite
 from search.judge import Judge
 from search.objective import Objective, Term, terms_of
 from search.records import Part

@@ -114,7 +114,7 @@ def _word(key: object) -> tuple[str, ...]:
     return (str(key),)
 
 
-def _labels(nodes: Sequence[object], words: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _labels(nodes: Sequence[object], words: tuple[str, ...]) -> Sequence[tuple[str, ...]]:
     """Return what each entry of a list is called in hole names: a model's short name, a filter, or a number."""
     if words[-1:] == ("layer_range",):
         return [("start",), ("end",)][: len(nodes)] + [(str(i),) for i in range(2, len(nodes))]

@@ -7,13 +7,13 @@ from functools import cache
 
 import pandas as pd
 import torch
-from evals.harness import Evaluation
 from evals.scorer import LiveScorer
-from merge.engine import Merger
 
 from evals.errors import ScoringError
+from evals.harness import Evaluation
 from evals.questions import Question
 from evals.results import Results, merge_results
+from merge.engine import Merger
 from merge.errors import NumericalError
 from merge.recipe import Recipe
 from search.objective import Objective

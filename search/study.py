@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
 from evals.tasks import TaskSpec
 from merge.errors import RecipeError
 from merge.recipe import Recipe
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
 from search.errors import StudyError
 from search.family import Family
 from search.samplers import sampler_names
@@ -240,14 +240,14 @@ def _lines(error: ValidationError, place: str) -> Iterator[str]:
             yield f"{place}: {path}: {message}, got {_short(fault['input'])}"
 
 
-def _path(location: list[object]) -> str:
+def _path(location: Sequence[object]) -> str:
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 
 
-def _siblings(location: list[object]) -> list[str]:
+def _siblings(location: Sequence[object]) -> list[str]:
     """Return the keys that the section at a location takes."""
     model: type[BaseModel] = StudyFile
     for part in location:

@@ -13,4 +13,4 @@ GENERATIONS = 5
 def make(context: SamplerContext, **arguments: Any) -> BaseSampler:
     """Return the sampler that suits the space and the budget."""
     suits = context.space.continuous() and context.space.size() > 1 and context.trials >= GENERATIONS * 8
-    return (cmaes if suits else tpe).make(context, **arguments)
+    return cmaes.make(context, **arguments) if suits else tpe.make(context, **arguments)

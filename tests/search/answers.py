@@ -1,6 +1,7 @@
 """Made-up answers for tests of the search room."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from evals.results import Cost, Results, Score
 COST = Cost(tokens_run=0, tokens_full=0, tokens_generated=0, seconds=0.0)
 
 
-def answers(columns: Mapping[tuple[str, str], Sequence[float]], weights: Sequence[float] | None = None) -> Results:
+def answers(columns: Mapping[tuple[str, str], Any], weights: Sequence[float] | None = None) -> Results:
     """Return results in which question i of each task has the i-th value of ``(task, metric)``."""
     rows = [
         (task, task, f"{task}-{index}", metric, float(value), 1.0 if weights is None else float(weights[index]))
