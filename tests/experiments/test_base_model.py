@@ -152,6 +152,26 @@ def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path:
         sources.from_hub(tmp_path / "out", said.append)
 
 
+def test_from_the_hub_comes_the_commit_that_it_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str]
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    def download(repository: str, *, revision: str, local_dir: Path, **_: object) -> None:
+        assert (repository, revision) == (BASE_MODEL, "abc123")
+        (local_dir / ".cache").mkdir()
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            (local_dir / name).write_bytes(b"{}")
+
+    info = type("Info", (), {"sha": "abc123"})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert sources.from_hub(tmp_path, said.append).revision == "abc123"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_wheel_of_another_content_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str]
 ) -> None:
