@@ -5,23 +5,23 @@ own store is the truth, from which the mirror can be made again, so a fault here
 """
 
 import hashlib
+import json
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from evals.results import Results
+from experiments.naming import batches, safe_name, safely_named
 from search.records import TrialRecord, Verdict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Param, Run
-
-T = TypeVar("T")
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -35,8 +35,8 @@ QUIET = {
 STUDY_ID = "mergesearch.study_id"
 RECORD = "mergesearch.record"
 PARENT = "mlflow.parentRunId"
-PARAMS_AT_ONCE, METRICS_AT_ONCE, KEY, PARAM, TAG = 100, 1000, 250, 6000, 5000
-"""MLflow's limits: entries per call, characters of a key, of a parameter, of a tag."""
+PARAMS_AT_ONCE, METRICS_AT_ONCE, PARAM, TAG = 100, 900, 6000, 5000
+"""MLflow's limits: entries per call, characters of a parameter, of a tag."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ class MlflowMirror:
         store.client.log_text(run, record.recipe_yaml, "recipe.yaml")
         if record.results is not None:
             store.client.log_text(run, record.results.answers.to_csv(index=False), "answers.csv")
+            if record.kind == "baseline":
+                _log_questions(store.client, store.run, record.part, record.results)
         if improved:
             history = {"objective": record.metrics["objective"], "best_objective": self._best or 0.0}
             _log_metrics(store.client, store.run, history, record.ended, step=record.number)
@@ -176,7 +178,7 @@ def _open(uri: str, study: str, study_id: str) -> _Store:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    location = None if database is None else (database.parent / "mlartifacts" / _safe(study, "_")).as_uri()
+    location = None if database is None else (database.parent / "mlartifacts" / safe_name(study)).as_uri()
     experiment = _experiment(client, study, location)
     mine = f"tags.`{STUDY_ID}` = '{study_id}'"
     runs = {run.info.run_id: run for run in _runs(client, experiment, mine)}
@@ -217,8 +219,8 @@ def _log_values(client: "MlflowClient", run: str, record: TrialRecord) -> None:
     from mlflow.entities import Param
 
     seconds = {f"seconds/{name}": value for name, value in record.parts.items()}
-    params = [Param(name, str(value)[:PARAM]) for name, value in _named(record.params).items()]
-    head, *rest = _batches(params, PARAMS_AT_ONCE)
+    params = [Param(name, str(value)[:PARAM]) for name, value in safely_named(record.params).items()]
+    head, *rest = batches(params, PARAMS_AT_ONCE)
     _log_metrics(client, run, {**record.metrics, **seconds}, record.ended, params=head)
     for part in rest:
         client.log_batch(run, params=part)
@@ -235,16 +237,25 @@ def _log_metrics(
 ) -> None:
     from mlflow.entities import Metric
 
-    entries = [Metric(name, float(value), _milliseconds(when), step) for name, value in _named(metrics).items()]
-    head, *rest = _batches(entries, METRICS_AT_ONCE - PARAMS_AT_ONCE)
+    entries = [Metric(name, float(value), _milliseconds(when), step) for name, value in safely_named(metrics).items()]
+    head, *rest = batches(entries, METRICS_AT_ONCE)
     client.log_batch(run, metrics=head, params=params)
     for part in rest:
         client.log_batch(run, metrics=part)
 
 
-def _batches(entries: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Return the entries in batches; at least one, which may be empty."""
-    return [entries[start : start + size] for start in range(0, max(len(entries), 1), size)]
+def _log_questions(client: "MlflowClient", run: str, part: str, results: Results) -> None:
+    """Name a part's questions as inputs of a run, one data set per task; the same ones again change nothing."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = []
+    for task, questions in results.answers.groupby("task")["question"]:
+        known = sorted(set(questions))
+        digest = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+        profile = json.dumps({"num_rows": len(known)})
+        data = Dataset(f"{task} {part}", digest, "lm-eval", json.dumps({"task": task, "part": part}), profile=profile)
+        inputs.append(DatasetInput(data, [InputTag("mlflow.data.context", part)]))
+    client.log_inputs(run, datasets=inputs)
 
 
 def _record_tags(record: TrialRecord) -> dict[str, str]:
@@ -257,24 +268,6 @@ def _record_tags(record: TrialRecord) -> dict[str, str]:
         "reason": record.reason or "",
     }
     return {name: value[:TAG] for name, value in tags.items() if value}
-
-
-def _named(values: Mapping[str, T]) -> dict[str, T]:
-    """Return the values under names that MLflow takes (commas, say, are refused); no two fall together."""
-    named: dict[str, T] = {}
-    for name, value in values.items():
-        safe = _safe(name)
-        if safe in named:
-            safe = f"{safe[: KEY - 9]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        named[safe] = value
-    return named
-
-
-def _safe(name: str, replacement: str = "_") -> str:
-    """Return a name of MLflow's letters, digits, ``_ - . /`` and spaces, with no path in it that leads elsewhere."""
-    text = re.sub(r"[^\w\-. /]", replacement, name, flags=re.ASCII)
-    parts = [part for part in text.split("/") if part.strip(". ")]
-    return "/".join(parts)[:KEY] or "unnamed"
 
 
 def _sqlite_file(uri: str) -> Path | None:

@@ -60,7 +60,7 @@ def test_a_study_becomes_a_run_with_children(
     results = Results.__new__(Results)
     object.__setattr__(results, "answers", ANSWERS)
     mirror = MlflowMirror(uri, study="tree", study_id="d", say=said.append)
-    mirror.log_trial(record(-1, kind="baseline", name="math", family="", params={}))
+    mirror.log_trial(record(-1, kind="baseline", name="math", family="", params={}, results=results))
     mirror.log_trial(record(0, results=results))
     mirror.log_trial(record(1, state="failed", reason="nan in model.norm", metrics={}))
     found = runs(client, "tree")
@@ -77,6 +77,8 @@ def test_a_study_becomes_a_run_with_children(
     assert failed.data.tags["reason"] == "nan in model.norm"
     assert sorted(item.path for item in client.list_artifacts(trial.info.run_id)) == ["answers.csv", "recipe.yaml"]
     assert (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / "tree").is_dir()
+    (questions,) = client.get_run(parent.info.run_id).inputs.dataset_inputs
+    assert (questions.dataset.name, questions.dataset.profile) == ("arc search", '{"num_rows": 1}')
     assert said == []
     assert capfd.readouterr() == ("", "")
 
