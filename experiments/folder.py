@@ -112,7 +112,8 @@ class FolderWriter:
 
 def verdict_table(verdict: Verdict, names: Sequence[str] | None = None) -> str:
     """Return the Markdown table of parents against winner on the test questions, best in bold."""
-    columns = {name: verdict.scores[name] for name in (names or verdict.scores)}
+    titles = {name: f"winner ({name})" if name == verdict.winner else name for name in verdict.scores}
+    columns = {titles[name]: verdict.scores[name] for name in (names or verdict.scores)}
     return to_markdown(parents_against_winner(columns, verdict.higher_is_better))
 
 

@@ -1,7 +1,7 @@
 """Live progress of a search on the terminal: a line per candidate, a bar with the best so far and the time left."""
 
-import time
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,23 +23,17 @@ class ConsoleProgress:
     _task: TaskID | None = None
     _best: tuple[float, str] = (float("-inf"), "none")
     _outlook: Outlook | None = None
-    _began: float = field(default_factory=time.monotonic)
-    _here: int = 0
-    _done: int = 0
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    _durations: list[float] = field(default_factory=list)
 
     def started(self, outlook: Outlook) -> None:
         """Print what is about to happen."""
         self._outlook = outlook
-        self._began = time.monotonic()
         counts = outlook.counts
         again = f", {outlook.done} of them done by an earlier run" if outlook.done else ""
         self.console.print(
             f"study [bold]{escape(outlook.study)}[/]: {outlook.trials} trials{again}; questions: {counts['search']} to "
             f"search on, {counts['selection']} to select on, {counts['test']} kept for the verdict"
         )
-        for note in outlook.notes:
-            self.console.print(escape(note))
         columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
         self._bar = Progress(*columns, console=self.console, transient=True)
         self._task = self._bar.add_task("trials", total=outlook.trials, state="baselines first")
@@ -48,14 +42,13 @@ class ConsoleProgress:
     def scored(self, record: TrialRecord) -> None:
         """Print one candidate."""
         if record.kind == "trial":
-            self._done += 1
-            self._here += record.started >= time.time() - (time.monotonic() - self._began)
+            self._durations.append(record.ended - record.started)
         value = record.metrics.get("objective")
         if value is not None and record.part == "search" and record.state == "complete" and value > self._best[0]:
             self._best = (value, record.name)
         self.console.print(self._line(record), highlight=False)
         if self._bar is not None and self._task is not None and record.part == "search":
-            self._bar.update(self._task, completed=self._done, state=self._state())
+            self._bar.update(self._task, completed=len(self._durations), state=self._state())
         if self._bar is not None and self._task is not None and record.part != "search":
             self._bar.update(self._task, state=f"{record.part} questions")
 
@@ -75,16 +68,17 @@ class ConsoleProgress:
         return f"best {self._best[0]:.4f} ({self._best[1]})" + (f", {_duration(left)} left" if left else "")
 
     def _left(self) -> float | None:
-        if self._outlook is None or not self._here:
+        """Return the seconds that the remaining trials will take, going by the ones so far."""
+        if self._outlook is None or not self._durations:
             return None
-        per_trial = (time.monotonic() - self._began) / self._here
-        return per_trial * max(0, self._outlook.trials - self._done)
+        return fmean(self._durations) * max(0, self._outlook.trials - len(self._durations))
 
     def _line(self, record: TrialRecord) -> str:
         head = f"{record.kind:9s} {escape(record.name):18s} {escape(record.family):16s}"
         if record.state == "failed":
             return f"{head} [red]failed[/]: {escape(record.reason or '')}"
-        scores = "  ".join(f"{escape(k)} {v:.4f}" for k, v in record.metrics.items() if k != "objective")
+        shown = self._outlook.metrics if self._outlook is not None else ()
+        scores = "  ".join(f"{escape(name)} {record.metrics[name]:.4f}" for name in shown if name in record.metrics)
         line = f"{head} {record.metrics['objective']:.4f}  [dim]{scores}[/]"
         if record.state == "stopped":
             return f"{line}  [yellow]stopped[/] [dim]{escape(record.reason or '')[len('stopped by the race ') :]}[/]"

@@ -1,7 +1,8 @@
 """Runs a study for a person: reads its file, shows progress, mirrors to MLflow, prints the verdict and the places."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -49,23 +50,36 @@ class Overrides:
         return LoadedStudy(document, place=study.place)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Everyone:
-    """Passes what happens on to several observers."""
+    """Passes what happens on to several observers, and adds up where the time of trials goes."""
 
     observers: Sequence[Observer]
+    trials: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def started(self, outlook: Outlook) -> None:
         for observer in self.observers:
             observer.started(outlook)
 
     def scored(self, record: TrialRecord) -> None:
+        begun = time.perf_counter()
         for observer in self.observers:
             observer.scored(record)
+        if record.kind == "trial" and record.parts:
+            self.trials += 1
+            parts = {**record.parts, "mirror": time.perf_counter() - begun}
+            for name, seconds in parts.items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def finished(self, verdict: Verdict) -> None:
         for observer in self.observers:
             observer.finished(verdict)
+
+    def account(self) -> str:
+        """Return one line: mean seconds of a trial by part."""
+        parts = ", ".join(f"{name} {seconds / max(1, self.trials):.2f}" for name, seconds in self.seconds.items())
+        return f"seconds per trial: {parts}"
 
 
 @dataclass(frozen=True)
@@ -121,13 +135,13 @@ def show_study(study: LoadedStudy, *, models_roots: Sequence[Path], out: Path | 
     uri = study.file.tracking.mlflow
     if uri is not None:
         observers.append(_Mirror(open_mirror(study, folder, uri, console)))
+    everyone = _Everyone(observers)
     try:
-        verdict = run_search(
-            study, folder.root, observer=_Everyone(observers), models_roots=models_roots, device=device
-        )
+        verdict = run_search(study, folder.root, observer=everyone, models_roots=models_roots, device=device)
     finally:
         progress.close()
     _print_verdict(console, verdict)
+    console.print(everyone.account(), highlight=False)
     _print_places(console, study, folder, uri)
     return verdict
 

@@ -48,7 +48,8 @@ def _task(task: TaskComparison) -> str:
     direction = "" if task.higher_is_better else " (lower is better)"
     return (
         f"{task.task}{direction}: {task.winner:.4f} against {task.opponent:.4f}, difference "
-        f"{_interval(task.difference)}, {name} p = {task.p_value:.3g}, detectable {task.detectable:.3f}"
+        f"{_interval(task.difference)}, {name} p = {task.p_value:.3g}; {task.questions} questions would show a true "
+        f"difference of {task.detectable:.3f} in four cases of five"
     )
 
 

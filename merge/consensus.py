@@ -49,19 +49,22 @@ class Combination:
         return merged
 
     def _elected(self, terms: list[Tensor], weights: Sequence[float]) -> Tensor:
-        """Return the sum of the terms that agree with its sign, over their weights if normalised."""
-        total = terms[0].clone()
+        """Return the sum of the terms that agree with its sign, over their weights if normalised.
+
+        A term times the elected sign is positive where it agrees, so that cutting off below zero leaves just what
+        agrees. Comparisons write floats in place: bool tensors cost several passes each.
+        """
+        sign = terms[0].clone()
         for term in terms[1:]:
-            total.add_(term)
-        positive = total >= 0
-        mix = torch.zeros_like(total)
-        share = torch.zeros_like(total)
+            sign.add_(term)
+        sign.ge_(0).mul_(2).sub_(1)
+        mix, share = torch.zeros_like(sign), torch.zeros_like(sign)
         for term, weight in zip(terms, weights, strict=True):
-            agrees = torch.where(positive, term, -term) > 0
-            mix.add_(term.mul_(agrees))
+            mix.add_(term.mul_(sign).clamp_min_(0))
             if self.normalize:
-                share.add_(agrees, alpha=weight)
-        return mix.div_(share.masked_fill_(share == 0, 1.0)) if self.normalize else mix
+                share.add_(term.sign_(), alpha=weight)
+        mix.mul_(sign)
+        return mix.div_(share.add_(torch.eq(share, 0, out=torch.empty_like(share)))) if self.normalize else mix
 
     def _stepwise(self, group: Group, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
         def merged(span: slice) -> Tensor:

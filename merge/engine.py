@@ -146,7 +146,7 @@ class Merger:
             OutputError: The folder is not empty, or the disk is full.
             NumericalError: A result is not finite.
         """
-        plan, run = self.plan(recipe), self._run(recipe, seed, Facts(0))
+        plan, run = self.plan(recipe), self._run(recipe, seed, Facts(0, count=64))
         options = FolderOptions(out_shard_size, copy_tokenizer, force, write_model_card)
         tensors = self._results(plan, run)
         return write_folder(out, plan, recipe, tensors, self.checkpoint(plan.donor).folder, options)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from merge.group import Group, Operand
 from merge.masks import Keep
+from merge.selection import magnitude_cut
 
 Sparsify = Callable[["TaskVector"], Keep | None]
 
@@ -41,7 +41,7 @@ class TaskVector:
         self.parent = parent
         self.key = (parent.key, group.base.key)
         self._factor: Tensor | float | None = None
-        self._keep = drop(self) if drop is not None else None
+        self._keep = None if drop is None or (self.is_zero and not group.stepwise) else drop(self)
         if rescale and self._keep is not None:
             self._factor = self._rescaling(setting)
 
@@ -57,16 +57,23 @@ class TaskVector:
 
     def __getitem__(self, span: slice) -> Tensor:
         entries = self._kept(span)
-        return entries if self._factor is None else entries.mul_(self._factor)
+        if self._factor is None:
+            return entries
+        return self._work(entries).mul_(self._factor).to(entries.dtype)
 
     def _kept(self, span: slice) -> Tensor:
         entries = self.full(span)
         return entries if self._keep is None else entries.mul_(self._keep(span, entries))
 
+    @staticmethod
+    def _work(entries: Tensor) -> Tensor:
+        """Return float16 as float32, in which the reference drops and rescales on a CPU."""
+        return entries.float() if entries.dtype == torch.float16 else entries
+
     def _rescaling(self, setting: object) -> Tensor | float | None:
         facts, group = self.group.facts, self.group
         if group.stepwise:
-            before, after = self.full().abs().sum(), self._kept(slice(None)).abs().sum()
+            before, after = self._work(self.full()).abs().sum(), self._work(self._kept(slice(None))).abs().sum()
             return None if before < 1e-7 or after < 1e-7 else before / after
         whole = facts.get(("l1", self.key), lambda: group.sum_of(lambda span: self.full(span).abs_()))
         kept = facts.get(("l1 kept", self.key, setting), lambda: group.sum_of(lambda span: self._kept(span).abs_()))
@@ -86,9 +93,7 @@ def largest(density: float) -> Sparsify:
         if vector.group.stepwise:
             order = torch.argsort(vector.full().abs().float(), descending=True)
             return _stored(order[: int(density * size)], size)
-        count = max(1, int(density * size))
-        cut = vector.group.facts.get(("cut", vector.key, count), lambda: _cut(vector.full(), count))
-        return _above(*cut)
+        return magnitude_cut(vector.group, vector.key, vector.full, max(1, int(density * size))).mask
 
     return drop
 
@@ -157,38 +162,7 @@ def by_rank(density: float, epsilon: float) -> Sparsify:
     return drop
 
 
-def _cut(vector: Tensor, count: int) -> tuple[float, int]:
-    """Return the magnitude of the `count`-th largest entry, and up to which index equal ones are kept.
-
-    Selecting takes linear time: https://en.wikipedia.org/wiki/Introselect, vectorised in NumPy.
-    """
-    size = vector.numel()
-    magnitudes = vector.abs()
-    sorted_enough = magnitudes.cpu().numpy().copy() if magnitudes.device.type != "cpu" else magnitudes.numpy()
-    sorted_enough.partition(size - count)
-    threshold = float(sorted_enough[size - count])
-    above = int(np.count_nonzero(sorted_enough[size - count :] > threshold))
-    equal = count - above
-    at_threshold = int(np.count_nonzero(sorted_enough[: size - count] == threshold)) + equal
-    if at_threshold == equal:
-        return threshold, size
-    return threshold, int((vector.abs() == threshold).nonzero()[equal - 1])
-
-
-def _above(threshold: float, last: int) -> Keep:
-    def keep(span: slice, entries: Tensor) -> Tensor:
-        start, magnitudes = span.start or 0, entries.abs()
-        if start + entries.numel() - 1 <= last:
-            return magnitudes >= threshold
-        if start > last:
-            return magnitudes > threshold
-        head = last + 1 - start
-        return torch.cat((magnitudes[:head] >= threshold, magnitudes[head:] > threshold))
-
-    return keep
-
-
 def _stored(kept: Tensor, size: int) -> Keep:
-    mask = torch.zeros(size, dtype=torch.bool, device=kept.device)
-    mask[kept] = True
-    return lambda span, _: mask[span]
+    mask = torch.zeros(size, dtype=torch.float32, device=kept.device)
+    mask[kept] = 1
+    return lambda span, entries: mask[span].to(entries.dtype)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
 from evals.statistics import (
     mcnemar_exact,
     minimum_detectable_difference,
     paired_bootstrap,
     wilcoxon_signed_rank,
 )
-
 from search.objective import Objective, Term, paired
 from search.records import Comparison, Scored, TaskComparison
 
@@ -51,6 +51,7 @@ def _compare_task(term: Term, winner: Scored, other: Scored, seed: int) -> TaskC
         difference=paired_bootstrap(a, b, weights=weight, seed=seed),
         test="mcnemar" if right_or_wrong else "wilcoxon",
         p_value=mcnemar_exact(a, b) if right_or_wrong else wilcoxon_signed_rank(a, b),
+        questions=len(a),
         detectable=minimum_detectable_difference(a, b),
         higher_is_better=term.higher_is_better,
     )

@@ -129,7 +129,8 @@ class _Run:
         counts = {"search": len(sets.search), "selection": len(sets.selection), "test": len(sets.test)}
         names = [baseline.name for baseline in self.baselines]
         done = len(self.store.finished())
-        self.observer.started(Outlook(self.study.file.study, names, self.settings.trials, done, counts))
+        metrics = [term.key for term in self.bench.objective.terms]
+        self.observer.started(Outlook(self.study.file.study, names, self.settings.trials, done, counts, metrics))
         self._baselines()
         trials = self._trials()
         verdict = self._conclude(trials, counts)
@@ -298,10 +299,16 @@ class _Run:
             test_value=tested.value,
             best_parent=strongest,
             comparisons=tuple(sorted(comparisons, key=lambda comparison: comparison.opponent != strongest)),
-            scores={name: scored.metrics() for name, scored in ((winner.name, tested), *opponents.items())},
+            scores={name: self._table_column(scored) for name, scored in ((winner.name, tested), *opponents.items())},
             higher_is_better={"objective": True, **directions},
             counts=counts,
         )
+
+    def _table_column(self, scored: Scored) -> dict[str, float]:
+        """Return scores with the objective first, then its tasks, then what else was measured."""
+        metrics = scored.metrics()
+        first = ["objective", *(term.key for term in self.bench.objective.terms)]
+        return {name: metrics[name] for name in [*first, *(name for name in metrics if name not in first)]}
 
 
 def _distinct(entries: Sequence[_Entry]) -> list[_Entry]:

@@ -118,6 +118,7 @@ class TaskComparison:
         difference: Winner minus opponent in the metric's own unit, paired bootstrap.
         test: ``mcnemar`` where answers are right or wrong, else ``wilcoxon``.
         p_value: Two-sided, of that test.
+        questions: Number of questions that both answered.
         detectable: Smallest true difference that this many questions show with 80 % power.
         higher_is_better: Direction of the metric.
     """
@@ -128,6 +129,7 @@ class TaskComparison:
     difference: Interval
     test: Literal["mcnemar", "wilcoxon"]
     p_value: float
+    questions: int
     detectable: float
     higher_is_better: bool
 
@@ -195,7 +197,7 @@ class Outlook:
         trials: Budget.
         done: Trials that an earlier run finished.
         counts: Number of questions per part.
-        notes: Lines worth telling, such as a scorer that fell back.
+        metrics: The ``TASK/METRIC`` scores that the objective is made of.
     """
 
     study: str
@@ -203,7 +205,7 @@ class Outlook:
     trials: int
     done: int
     counts: Mapping[str, int]
-    notes: Sequence[str] = ()
+    metrics: Sequence[str] = ()
 
 
 class Observer(Protocol):

@@ -95,13 +95,15 @@ def test_default_mode_agrees_where_it_means_the_same(
         name: (t.shape, t.dtype) for name, t in expected.items()
     }
     arithmetic = recipes_of(case)[-1].dtype or str(expected[min(expected)].dtype).removeprefix("torch.")
+    beyond = 0
     for name, wanted in expected.items():
         error = (result[name].double() - wanted.double()).abs()
         if wanted.dtype == torch.float32:
             assert error.max() <= 1e-6, name
         elif arithmetic == "float32":
             allowed = wanted.double().abs() * 2**-7 + 1e-9
-            assert (error > allowed).double().mean() <= TIES_AT_THRESHOLD.get(case.name, 0.0), name
+            beyond += int((error > allowed).sum())
+    assert beyond <= TIES_AT_THRESHOLD.get(case.name, 0.0) * sum(t.numel() for t in expected.values())
 
 
 @pytest.mark.parametrize("case", ERRORS, ids=case_name)
