@@ -121,7 +121,8 @@ def run_study(
     path: Path, *, overrides: Overrides, models_roots: Sequence[Path] | None, out: Path | None, device: str
 ) -> Verdict:
     """Run or resume the study of a file, telling a person everything."""
-    return show_study(overrides.apply(path), models_roots=all_roots(models_roots), out=out, device=device)
+    roots = all_roots(models_roots)
+    return show_study(overrides.apply(path), models_roots=roots, out=out, device=device)
 
 
 def show_study(study: LoadedStudy, *, models_roots: Sequence[Path], out: Path | None, device: str) -> Verdict:
