@@ -1,0 +1,208 @@
+"""Attention that joins a prefix held once with a batch of rows, registered through transformers' own interface.
+
+Softmax attention over two sets of keys is the attention over each, weighted by their shares of the normaliser:
+
+    out = (e^l1 out1 + e^l2 out2) / (e^l1 + e^l2),   l = log sum_k exp(q . k * scaling)
+
+so a prefix ``[1, heads, Lp, D]`` is never copied into the rows. Source: M. Milakov and N. Gimelshein, "Online
+normalizer calculation for softmax", 2018; for shared prefixes: J. Juravsky et al., "Hydragen", 2024.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+NAME = "mergesearch_shared"
+"""Under this name the attention function is registered with transformers."""
+
+
+class UnshareableError(Exception):
+    """The model's attention cannot be computed from a shared prefix; its text says why."""
+
+
+class Slots(Protocol):
+    """Where generation keeps the keys and values of its rows."""
+
+    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add one token's ``[B, Hk, 1, D]`` and return all that the rows hold, ``[B, Hk, L, D]``."""
+
+
+Layers = list[tuple[Tensor, Tensor]]
+
+
+@dataclass
+class Pass:
+    """What one forward pass shares.
+
+    Attributes:
+        reach: Largest position that is attended from, plus 1.
+        prefix: Keys and values of the prefix per layer, ``[1, Hk, Lp, D]``; None without a prefix.
+        mask: Added to the rows' own scores, ``[B, 1, L, Lk]``; None means causal.
+        captured: Collects the rows' own keys and values per layer; None to let them go.
+        slots: Keys and values of rows that are being generated.
+    """
+
+    reach: int
+    prefix: Layers | None = None
+    mask: Tensor | None = None
+    captured: Layers | None = None
+    slots: Slots | None = None
+    layers_seen: set[int] = field(default_factory=set)
+
+
+_current: ContextVar[Pass | None] = ContextVar("mergesearch_pass", default=None)
+
+
+@contextmanager
+def shared_attention(model: Any) -> Iterator[None]:
+    """Switch a model to the shared attention inside, and back afterwards."""
+    before = model.config._attn_implementation
+    register()
+    model.set_attn_implementation(NAME)
+    try:
+        if model.config._attn_implementation != NAME:
+            raise UnshareableError("its attention does not go through transformers' attention interface")
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@contextmanager
+def using(state: Pass) -> Iterator[None]:
+    """Let the attention of every forward pass inside follow `state`."""
+    token = _current.set(state)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def register() -> None:
+    """Make the attention known to transformers; doing so again changes nothing."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attend)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Compute attention under the current pass.
+
+    Args:
+        module: The model's attention layer.
+        query: ``[B, H, L, D]``.
+        key: ``[B, Hk, L, D]``; H is a multiple of Hk.
+        value: ``[B, Hk, L, D]``.
+        attention_mask: Not used: the pass says who sees whom.
+        scaling: Factor of the scores; None for ``1 / sqrt(D)``.
+        options: What else the model asks for; refused where it would change the result.
+
+    Raises:
+        UnshareableError: The model asks for something that a shared prefix cannot give.
+    """
+    state = _current.get()
+    if state is None:
+        raise UnshareableError("its attention is computed outside of a scoring pass")
+    _refuse(module, options, state.reach)
+    layer = int(getattr(module, "layer_idx", -1))
+    if layer < 0 or layer in state.layers_seen:
+        raise UnshareableError("its layers do not number their attention, or compute it twice")
+    state.layers_seen.add(layer)
+    if state.captured is not None:
+        state.captured.append((key, value))
+    if state.slots is not None:
+        key, value = state.slots.write(layer, key, value)
+    prefix = None if state.prefix is None else state.prefix[layer]
+    step = _decode if query.shape[2] == 1 and state.slots is not None else _rows
+    return step(query, key, value, state.mask, prefix, scaling).transpose(1, 2), None
+
+
+def _refuse(module: torch.nn.Module, options: dict[str, Any], reach: int) -> None:
+    window = options.get("sliding_window")
+    if isinstance(window, int) and window < reach:
+        raise UnshareableError(f"its sliding window of {window} tokens is shorter than the prompts ({reach} tokens)")
+    for name, why in (("softcap", "caps its scores"), ("s_aux", "has attention sinks"), ("position_bias", "biases")):
+        if options.get(name) is not None:
+            raise UnshareableError(f"its attention {why}")
+    if not getattr(module, "is_causal", True):
+        raise UnshareableError("its attention is not causal")
+
+
+def _rows(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, prefix: tuple[Tensor, Tensor] | None, scaling: float | None
+) -> Tensor:
+    out, norm = normalised(q, k, v, mask=mask, causal=mask is None, scaling=scaling)
+    if prefix is None:
+        return out
+    batch, heads, length, dim = q.shape
+    folded = q.transpose(0, 1).reshape(1, heads, batch * length, dim)
+    out_p, norm_p = normalised(folded, *prefix, scaling=scaling)
+    out_p = out_p.view(heads, batch, length, -1).transpose(0, 1)
+    return _join(out, norm, out_p, norm_p.view(heads, batch, length).transpose(0, 1))
+
+
+def _decode(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, prefix: tuple[Tensor, Tensor] | None, scaling: float | None
+) -> Tensor:
+    """One token per row: the query heads of one key head become its query positions."""
+    batch, heads, _, dim = q.shape
+    shared = k.shape[1]
+    grouped = q.reshape(batch, shared, heads // shared, dim)
+    out, norm = normalised(grouped, k, v, mask=mask, scaling=scaling)
+    if prefix is not None:
+        folded = grouped.transpose(0, 1).reshape(1, shared, -1, dim)
+        out_p, norm_p = normalised(folded, *prefix, scaling=scaling)
+        out_p = out_p.view(shared, batch, heads // shared, -1).transpose(0, 1)
+        out = _join(out, norm, out_p, norm_p.view(shared, batch, -1).transpose(0, 1))
+    return out.reshape(batch, heads, 1, -1)
+
+
+def _join(out: Tensor, norm: Tensor, out_p: Tensor, norm_p: Tensor) -> Tensor:
+    share = torch.sigmoid(norm - norm_p).unsqueeze(-1).to(out.dtype)
+    return torch.lerp(out_p, out, share)
+
+
+def normalised(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False, scaling: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return attention and the log of its normaliser, ``[B, H, L, D]`` and ``[B, H, L]``.
+
+    `k` and `v` may have fewer heads than `q`.
+    """
+    if q.device.type == "cpu" and q.shape[-1] == v.shape[-1]:
+        out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, 0.0, causal, attn_mask=mask, scale=scaling
+        )
+        return out, norm
+    return _plain(q, k, v, mask=mask, causal=causal, scaling=scaling)
+
+
+def _plain(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    """The formula itself, for devices whose fused kernels do not return the normaliser."""
+    repeats = q.shape[1] // k.shape[1]
+    if repeats > 1:
+        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+    scores = torch.matmul(q, k.transpose(2, 3)).float() * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    if mask is not None:
+        scores = scores + mask
+    if causal:
+        length, total = scores.shape[2:]
+        later = torch.ones(length, total, dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
+    norm = scores.logsumexp(-1)
+    return torch.matmul((scores - norm.unsqueeze(-1)).exp().to(v.dtype), v), norm

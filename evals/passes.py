@@ -1,0 +1,132 @@
+"""Runs the passes of a plan on the model and reads log-likelihoods from the logits that are needed."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evals.attention import Layers, Pass, UnshareableError, shared_attention, using
+from evals.errors import ScoringError
+from evals.prefix_tree import Budget, Forward, Ints, Plan, Request, build_plan
+
+_PROBE = 40
+
+
+class Passes:
+    """Forward passes of one model, the head run only where logits are needed.
+
+    Args:
+        model: A causal language model of transformers, under `shared_attention`.
+        device: Where it is.
+    """
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+
+    def logits(self, state: Pass, ids: Tensor, positions: Tensor, needed: Tensor) -> Tensor:
+        """Return the logits at flat places `needed` of ``[B, L]`` tokens, ``[N, vocabulary]``."""
+
+        def keep(_module: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            hidden = args[0]
+            return (hidden.reshape(-1, hidden.shape[-1])[needed][None], *args[1:])
+
+        hook = self._model.get_output_embeddings().register_forward_pre_hook(keep)
+        try:
+            with using(state):
+                logits: Tensor = self._model(input_ids=ids, position_ids=positions, use_cache=False).logits
+        finally:
+            hook.remove()
+        if logits.shape[:2] != (1, len(needed)):
+            raise UnshareableError("its head is not a plain output layer")
+        if state.captured is not None and len(state.captured) != len(state.layers_seen):
+            raise UnshareableError("its layers cannot be told apart")
+        return logits[0]
+
+    def score(self, plan: Plan) -> list[tuple[float, bool]]:
+        """Return log-likelihood and greediness per request.
+
+        Raises:
+            ScoringError: A needed logit is NaN.
+        """
+        totals = np.zeros(plan.requests)
+        greedy = np.ones(plan.requests, dtype=bool)
+        for group in plan.groups:
+            prefix: Layers | None = None
+            if group.prefix is not None:
+                state = Pass(reach=group.prefix.ids.shape[1], captured=[])
+                self._read(group.prefix, state, totals, greedy)
+                prefix = [(key.contiguous(), value.contiguous()) for key, value in state.captured or []]
+            for forward in group.passes:
+                reach = int(forward.positions.max()) + 1
+                self._read(forward, Pass(reach, prefix, self._mask(forward.end)), totals, greedy)
+        return [(float(total), bool(alike)) for total, alike in zip(totals, greedy, strict=True)]
+
+    def _mask(self, end: Ints | None) -> Tensor | None:
+        """Return what to add to the scores of rows in which node j is seen by i iff j <= i < end[j]."""
+        if end is None:
+            return None
+        until = torch.from_numpy(end).to(self._device)[:, None, :]
+        place = torch.arange(end.shape[1], device=self._device)
+        seen = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < until)
+        return torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device).masked_fill_(~seen, float("-inf"))[:, None]
+
+    def _read(self, forward: Forward, state: Pass, totals: Any, greedy: Any) -> None:
+        """Run one pass and add what it tells to `totals` and `greedy`."""
+        ids, positions = (torch.from_numpy(array).to(self._device) for array in (forward.ids, forward.positions))
+        targets = forward.targets
+        needed = forward.needed if len(forward.needed) else np.zeros(1, dtype=np.int64)
+        logits = self.logits(state, ids, positions, torch.from_numpy(needed).to(self._device))
+        if not len(targets.row):
+            return
+        logits = logits.float()
+        norms = logits.logsumexp(-1)
+        if not bool(torch.isfinite(norms).all()):
+            raise ScoringError("scoring: logits must be finite, got nan or infinity; drop this candidate")
+        row, token = (torch.from_numpy(array).to(self._device) for array in (targets.row, targets.token))
+        likelihood = (logits[row, token] - norms[row]).double().cpu().numpy()
+        np.add.at(totals, targets.request, likelihood)
+        alike = (logits.argmax(-1)[row] == token).cpu().numpy()
+        np.logical_and.at(greedy, targets.request, alike)
+
+
+def probe(model: Any) -> None:
+    """Compare a shared pass with the model's own on a few tokens.
+
+    Raises:
+        UnshareableError: They disagree, or the model's positions depend on the longest text of a batch.
+        ScoringError: The model itself gives NaN.
+    """
+    rope = getattr(model.config, "rope_scaling", None) or getattr(model.config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type") if isinstance(rope, dict) else None
+    if kind in {"dynamic", "longrope"}:
+        raise UnshareableError(f"its positions ({kind}) depend on the length of the text")
+    vocabulary = model.get_input_embeddings().num_embeddings
+    tokens = np.random.default_rng(0).integers(0, vocabulary, _PROBE).tolist()
+    stem = tokens[:24]
+    requests = [Request(tuple(stem), tuple(tokens[24:30])), Request(tuple(stem), tuple(tokens[24:26] + tokens[30:34]))]
+    requests.append(Request(tuple(stem[:20] + tokens[34:37]), tuple(tokens[37:40])))
+    device = next(iter(model.parameters())).device
+    plan = build_plan(requests, len(stem) + 8, Budget(min_prefix=8))
+    shared = [score for score, _ in Passes(model, device).score(plan)]
+    plain = [_plain_score(model, request, device) for request in requests]
+    if not np.isfinite(plain).all():
+        raise ScoringError("scoring: logits must be finite, got nan or infinity; drop this candidate")
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.25
+    if not np.allclose(shared, plain, rtol=tolerance, atol=tolerance):
+        raise UnshareableError("its results change when a prefix is shared")
+
+
+def _plain_score(model: Any, request: Request, device: torch.device) -> float:
+    """Score a request with the model's own attention."""
+    ids = torch.tensor([*request.context, *request.continuation], device=device)
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
+    try:
+        logits = model(input_ids=ids[None, :-1], use_cache=False).logits[0].float()
+    finally:
+        model.set_attn_implementation(before)
+    count = len(request.continuation)
+    likelihood = logits[-count:].log_softmax(-1).gather(1, ids[-count:, None])
+    return float(likelihood.sum())

@@ -1,0 +1,330 @@
+"""From requests to forward passes in which every token that several requests share is computed once.
+
+The inputs of all requests form a tree of tokens. Neighbouring branches that share a long stem become a `Group`: the
+stem is its `prefix`, computed once; what hangs on it is packed into rows. In a row, the nodes of the tree stand in
+depth-first order, and node j is seen by node i exactly when j <= i < end[j]; a node's position is its depth. All of
+this depends on tokens alone, so it is done once and reused whatever the weights are.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+MIN_PREFIX = 48
+"""Stems shorter than this are not worth a pass of their own."""
+OWN_PASS = 256
+"""A context of this many tokens gets a causal pass of its own, its answers hang on it."""
+ROW = 512
+"""Tokens that packed questions may fill of one row."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text to score: `context` tokens, then `continuation` tokens, at least one of each."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Which tokens are scored in a pass; four arrays of one length.
+
+    Attributes:
+        row: Place among the pass's `needed` positions.
+        token: The token whose log-probability is wanted there.
+        request: The request that it belongs to.
+    """
+
+    row: Ints
+    token: Ints
+    request: Ints
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward pass.
+
+    Attributes:
+        ids: Tokens, ``[B, L]``.
+        positions: Their positions, ``[B, L]``.
+        end: Until where each node is seen, ``[B, L]``; None when every row is plainly causal.
+        needed: Flat places in ``[B * L]`` whose logits are needed.
+        targets: What is read from them.
+    """
+
+    ids: Ints
+    positions: Ints
+    end: Ints | None
+    needed: Ints
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class Group:
+    """Passes that share a prefix, ``[1, Lp]``; without one, independent passes."""
+
+    prefix: Forward | None
+    passes: tuple[Forward, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that scoring some requests needs but the weights.
+
+    Attributes:
+        groups: The passes.
+        requests: Number of requests.
+        tokens_run: Tokens in all passes, padding included.
+        tokens_full: Tokens that all requests have, each on its own.
+        tokens_unique: Tokens that must be computed at least: the nodes of the tree.
+    """
+
+    groups: tuple[Group, ...]
+    requests: int
+    tokens_run: int
+    tokens_full: int
+    tokens_unique: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of one pass.
+
+    Attributes:
+        tokens: Tokens, padding included; one row may be longer.
+        heads: Positions whose logits are needed.
+        row: Tokens that packed questions may fill of one row.
+        min_prefix: Shortest stem that is computed apart.
+        own_pass: Shortest context that is computed apart for a single question.
+    """
+
+    tokens: int = 2048
+    heads: int = 1024
+    row: int = ROW
+    min_prefix: int = MIN_PREFIX
+    own_pass: int = OWN_PASS
+
+    def halved(self) -> "Budget | None":
+        """Return half of it, or None when a pass is one row already."""
+        if self.tokens <= 64:
+            return None
+        return Budget(self.tokens // 2, max(self.heads // 2, 16), max(self.row // 2, 32), self.min_prefix, self.own_pass)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The tokens that one request feeds to the model, the last of all left out, cut from the left to fit."""
+
+    request: int
+    tokens: Ints
+    context: int
+    targets: Ints
+
+    @property
+    def stem(self) -> Ints:
+        return self.tokens[: self.context]
+
+
+@dataclass
+class _Pack:
+    """The tree of one question's inputs below a prefix, in depth-first order."""
+
+    ids: Ints
+    depth: Ints
+    end: Ints
+    paths: list[tuple[_Input, Ints]]
+
+
+@dataclass
+class _Row:
+    packs: list[_Pack] = field(default_factory=list)
+    length: int = 0
+
+    def add(self, pack: _Pack) -> None:
+        self.packs.append(pack)
+        self.length += len(pack.ids)
+
+
+def common_prefix(a: Ints, b: Ints) -> int:
+    """Return how many tokens two sequences begin with in common."""
+    n = min(len(a), len(b))
+    different = np.flatnonzero(a[:n] != b[:n])
+    return int(different[0]) if len(different) else n
+
+
+def build_plan(requests: Sequence[Request], max_length: int, budget: Budget) -> Plan:
+    """Plan the passes for `requests`; a context that does not fit into `max_length` loses its beginning."""
+    inputs = [_input(i, request, max_length) for i, request in enumerate(requests)]
+    groups: list[Group] = []
+    unique = 0
+    loose: list[list[_Input]] = []
+    for questions, shared in _stems(_by_context(inputs), budget):
+        if shared:
+            packs = [_pack(question, shared) for question in questions]
+            groups.append(_group(questions[0][0].tokens[:shared], packs, budget))
+            unique += shared + sum(len(pack.ids) for pack in packs)
+        else:
+            loose += questions
+    if loose:
+        packs = [_pack(question, 0) for question in loose]
+        groups.append(Group(None, tuple(_passes(packs, 0, budget))))
+        unique += sum(len(pack.ids) for pack in packs)
+    run = sum(f.ids.size for g in groups for f in (*g.passes, *([g.prefix] if g.prefix else [])))
+    return Plan(tuple(groups), len(inputs), run, sum(len(i.tokens) for i in inputs), unique)
+
+
+def _input(number: int, request: Request, max_length: int) -> _Input:
+    whole = np.array((*request.context, *request.continuation)[-(max_length + 1) :], dtype=np.int64)
+    targets = np.array(request.continuation, dtype=np.int64)
+    if len(targets) > max_length or not len(request.context) or not len(targets):
+        raise ValueError(f"a request must have 1 to {max_length} tokens to score after a context, got {len(targets)}")
+    return _Input(number, whole[:-1], len(whole) - len(targets), targets)
+
+
+def _by_context(inputs: Sequence[_Input]) -> list[list[_Input]]:
+    """Return inputs with the same context together, in the order of their tokens."""
+    questions: dict[bytes, list[_Input]] = {}
+    for one in inputs:
+        questions.setdefault(one.stem.tobytes(), []).append(one)
+    return sorted(questions.values(), key=lambda question: question[0].stem.tolist())
+
+
+def _stems(questions: Sequence[list[_Input]], budget: Budget) -> Iterator[tuple[list[list[_Input]], int]]:
+    """Return runs of questions with the length of the prefix that each run is given; 0 for none.
+
+    A question whose own context is long gets a causal pass of its own, unless most of that context is shared.
+    """
+    for run, shared in _neighbours(questions, budget.min_prefix):
+        together = []
+        for question in run:
+            own = len(question[0].stem) - shared
+            if own >= budget.own_pass and own >= 4 * shared:
+                yield [question], len(question[0].stem)
+            else:
+                together.append(question)
+        if together:
+            yield together, shared if len(together) > 1 else 0
+
+
+def _neighbours(questions: Sequence[list[_Input]], least: int) -> Iterator[tuple[list[list[_Input]], int]]:
+    """Cut the sorted questions into runs that share a stem of `least` tokens; 0 where there is none."""
+    run, shared = [questions[0]], 0
+    for question in questions[1:]:
+        common = common_prefix(run[-1][0].stem, question[0].stem)
+        if common >= least and common >= shared / 2:
+            shared = common if len(run) == 1 else min(shared, common)
+            run.append(question)
+        else:
+            yield run, shared
+            run, shared = [question], 0
+    yield run, shared
+
+
+def _pack(question: Sequence[_Input], start: int) -> _Pack:
+    """Lay out the tree of what follows the first `start` tokens."""
+    ids: list[int] = []
+    depth: list[int] = []
+    paths: list[tuple[_Input, Ints]] = []
+    before, path = np.empty(0, np.int64), np.empty(0, np.int64)
+    for one in sorted(question, key=lambda one: one.tokens.tolist()):
+        tokens = one.tokens[start:]
+        kept = common_prefix(before, tokens)
+        path = np.concatenate([path[:kept], np.arange(len(ids), len(ids) + len(tokens) - kept)])
+        ids += tokens[kept:].tolist()
+        depth += range(start + kept, start + len(tokens))
+        paths.append((one, path))
+        before = tokens
+    end = np.zeros(len(ids), np.int64)
+    for _, nodes in paths:
+        if len(nodes):
+            end[nodes] = np.maximum(end[nodes], nodes[-1] + 1)
+    return _Pack(np.array(ids, np.int64), np.array(depth, np.int64), end, paths)
+
+
+def _group(prefix: Ints, packs: Sequence[_Pack], budget: Budget) -> Group:
+    reader = _Reader()
+    last = len(prefix) - 1
+    for pack in packs:
+        for one, _ in pack.paths:
+            if one.context == len(prefix):
+                reader.read(last, one.targets[0], one.request)
+    positions = np.arange(len(prefix), dtype=np.int64)[None]
+    head = Forward(prefix[None], positions, None, reader.needed, reader.targets)
+    return Group(head, tuple(_passes([pack for pack in packs if len(pack.ids)], len(prefix), budget)))
+
+
+class _Reader:
+    """Collects which logits of a pass are needed and what is read from them."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}
+        self._read: list[tuple[int, int, int]] = []
+
+    def read(self, place: int, token: int, request: int) -> None:
+        row = self._places.setdefault(place, len(self._places))
+        self._read.append((row, token, request))
+
+    @property
+    def needed(self) -> Ints:
+        return np.array(list(self._places), dtype=np.int64)
+
+    @property
+    def targets(self) -> Targets:
+        read = np.array(self._read, dtype=np.int64).reshape(-1, 3)
+        return Targets(read[:, 0], read[:, 1], read[:, 2])
+
+
+def _passes(packs: Sequence[_Pack], start: int, budget: Budget) -> Iterator[Forward]:
+    """Fill rows first-fit, longest question first, and cut rows of like length into passes."""
+    rows: list[_Row] = []
+    for pack in sorted(packs, key=lambda pack: -len(pack.ids)):
+        fitting = (row for row in rows if row.length + len(pack.ids) <= budget.row)
+        row = next(fitting, None)
+        if row is None:
+            rows.append(row := _Row())
+        row.add(pack)
+    rows.sort(key=lambda row: -row.length)
+    while rows:
+        longest, count, scored = rows[0].length, 0, 0
+        for row in rows:
+            scored += _scored(row)
+            within = (count + 1) * longest <= budget.tokens and scored <= budget.heads
+            if count and not (within and row.length >= 0.75 * longest):
+                break
+            count += 1
+        yield _forward(rows[:count], start)
+        rows = rows[count:]
+
+
+def _scored(row: _Row) -> int:
+    return sum(len(one.targets) for pack in row.packs for one, _ in pack.paths)
+
+
+def _forward(rows: Sequence[_Row], start: int) -> Forward:
+    shape = (len(rows), rows[0].length)
+    ids, positions = np.zeros(shape, np.int64), np.full(shape, start, np.int64)
+    end = np.tile(np.arange(1, shape[1] + 1, dtype=np.int64), (shape[0], 1))
+    reader = _Reader()
+    for b, row in enumerate(rows):
+        offset = 0
+        for pack in row.packs:
+            here = slice(offset, offset + len(pack.ids))
+            ids[b, here], positions[b, here], end[b, here] = pack.ids, pack.depth, pack.end + offset
+            for one, path in pack.paths:
+                _read_path(reader, one, path, start, b * shape[1] + offset)
+            offset += len(pack.ids)
+    causal = all((end[b, : row.length] == row.length).all() for b, row in enumerate(rows))
+    return Forward(ids, positions, None if causal else end, reader.needed, reader.targets)
+
+
+def _read_path(reader: _Reader, one: _Input, path: Ints, start: int, offset: int) -> None:
+    """Read each scored token at the node before it; a node inside the prefix is read there."""
+    first = len(one.tokens) - len(one.targets)
+    for i, token in enumerate(one.targets.tolist()):
+        if first + i >= start:
+            reader.read(offset + int(path[first + i - start]), token, one.request)

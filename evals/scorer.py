@@ -1,0 +1,315 @@
+"""The lm-eval model that scores a live transformers model whose weights change between calls.
+
+What requests share is planned from their tokens alone (`prefix_tree`), once; weights are only met in the passes, and no
+key, value or logit outlives a call, so nothing has to be reset when the weights change. A model whose attention
+cannot be shared is scored by lm-eval's own HFLM instead.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from torch import Tensor
+
+from evals.attention import UnshareableError, shared_attention
+from evals.errors import ScoringError
+from evals.generation import Ending, Generator
+from evals.harness import chat_renderer
+from evals.passes import Passes, probe
+from evals.prefix_tree import Budget, Plan, Request, build_plan
+from evals.results import Cost
+
+_log = logging.getLogger(__name__)
+_PLANS_KEPT = 256
+_T = TypeVar("_T")
+
+
+class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
+    """Scores whatever weights `model` holds at the time of the call.
+
+    Log-likelihoods and greedy texts are those of lm-eval's HFLM up to rounding.
+
+    Args:
+        model: A causal language model of transformers.
+        tokenizer: Its tokenizer.
+        max_length: Longest input; unset takes the model's.
+        batch_tokens: Tokens of one forward pass; unset: 2,048. Halved when memory runs out.
+        rows: Texts that are generated at a time.
+        share: False scores with HFLM.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+        rows: int = 16,
+        share: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_length = max_length or _model_length(model, tokenizer)
+        self.max_gen_toks = 256
+        self.fallback_reason: str | None = None if share else "sharing is switched off"
+        self.cost = Cost()
+        self._budget = Budget() if batch_tokens is None else Budget(tokens=batch_tokens, heads=max(16, batch_tokens // 2))
+        self._rows = rows
+        self._probed = False
+        self._plain: Any = None
+        self._tokens: dict[tuple[str, ...], Request] = {}
+        self._plans: dict[tuple[Request, ...], Plan] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(iter(self.model.parameters())).device
+
+    @property
+    def batch_size(self) -> int:
+        """Tokens of one forward pass; lm-eval shows it."""
+        return self._budget.tokens
+
+    @property
+    def eot_token_id(self) -> int:
+        """End of text."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands for an empty context: beginning of text, else end of text."""
+        beginning = self.tokenizer.bos_token_id
+        return self.eot_token_id if beginning is None else int(beginning)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name under which lm-eval would cache requests."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def reset_cost(self) -> None:
+        """Start counting anew."""
+        self.cost = Cost()
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
+        """Render messages as a prompt."""
+        return chat_renderer(self.tokenizer)(chat_history, add_generation_prompt)
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:  # noqa: FBT001 - lm-eval's signature
+        """Return the tokens of a text; special tokens are the tokenizer's choice unless the text begins with them."""
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        if add_special_tokens is None and string.startswith(self.tokenizer.decode(self.prefix_token_id)):
+            options["add_special_tokens"] = False
+        return list(self.tokenizer.encode(string, **options))
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: FBT001, FBT002
+        """Return log-likelihood and greediness of each continuation after its context.
+
+        Raises:
+            ScoringError: NaN logits, or memory for less than one row.
+        """
+        with _Clock(self):
+            return self._run("loglikelihood", requests, self._score)
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: FBT001, FBT002
+        """Return the log-likelihood of each whole text, in windows of the longest input.
+
+        Raises:
+            ScoringError: As `loglikelihood`.
+        """
+        with _Clock(self):
+            return self._run("loglikelihood_rolling", requests, self._score_whole)
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: FBT001, FBT002
+        """Return the greedy text after each context, cut at the first stop string.
+
+        Raises:
+            ScoringError: As `loglikelihood`.
+        """
+        with _Clock(self):
+            return self._run("generate_until", requests, self._generate)
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
+        """Score ``(texts, context tokens, continuation tokens)``, lm-eval's inner interface."""
+        return self._score_tokens(tuple(Request(tuple(context), tuple(rest)) for _, context, rest in requests))
+
+    def _run(self, kind: str, requests: Sequence[Any], share: Callable[[Sequence[Any]], list[_T]]) -> list[_T]:
+        """Answer with a shared prefix; from the first model on that cannot, with HFLM."""
+        if not requests:
+            return []
+        with torch.inference_mode():
+            if self.fallback_reason is None:
+                try:
+                    with shared_attention(self.model):
+                        if not self._probed:
+                            probe(self.model)
+                            self._probed = True
+                        return share(requests)
+                except UnshareableError as error:
+                    self.fallback_reason = str(error)
+            return self._plainly(kind, requests)
+
+    def _plainly(self, kind: str, requests: Sequence[Any]) -> list[Any]:
+        if self._plain is None:
+            from lm_eval.models.huggingface import HFLM
+
+            _log.warning("scoring without sharing: %s", self.fallback_reason)
+            self._plain = HFLM(
+                pretrained=self.model, tokenizer=self.tokenizer, batch_size=4, max_length=self.max_length
+            )
+        return list(getattr(self._plain, kind)(list(requests), disable_tqdm=True))
+
+    def _score(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        return self._score_tokens(tuple(self._encoded(*request.args) for request in requests))
+
+    def _encoded(self, context: str, continuation: str) -> Request:
+        key = (context, continuation)
+        if key not in self._tokens:
+            if context:
+                first, rest = self._encode_pair(context, continuation)
+            else:
+                rest = self.tok_encode(continuation, add_special_tokens=False)
+                apart = self.prefix_token_id != rest[0]
+                first, rest = ([self.prefix_token_id], rest) if apart else (rest[:1], rest[1:])
+            self._tokens[key] = Request(tuple(first), tuple(rest))
+        return self._tokens[key]
+
+    def _score_whole(self, requests: Sequence[Any]) -> list[float]:
+        owners: list[int] = []
+        windows: list[Request] = []
+        for i, request in enumerate(requests):
+            rolling = get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            )
+            for context, rest in map(make_disjoint_window, rolling):
+                owners.append(i)
+                windows.append(Request(tuple(context), tuple(rest)))
+        totals = [0.0] * len(requests)
+        for owner, (likelihood, _) in zip(owners, self._score_tokens(tuple(windows)), strict=True):
+            totals[owner] += likelihood
+        return totals
+
+    def _score_tokens(self, requests: tuple[Request, ...]) -> list[tuple[float, bool]]:
+        if not requests:
+            return []
+        while True:
+            plan = self._planned(requests)
+            try:
+                scores = Passes(self.model, self.device).score(plan)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self._halve(error)
+                continue
+            self.cost += Cost(plan.tokens_run, plan.tokens_full)
+            return scores
+
+    def _planned(self, requests: tuple[Request, ...]) -> Plan:
+        if requests not in self._plans:
+            while len(self._plans) >= _PLANS_KEPT:
+                del self._plans[next(iter(self._plans))]
+            try:
+                self._plans[requests] = build_plan(requests, self.max_length, self._budget)
+            except ValueError as error:
+                raise ScoringError(f"scoring: {error}") from error
+        return self._plans[requests]
+
+    def _halve(self, error: RuntimeError) -> None:
+        """Make passes half as large after `error`, which is raised again when it is not about memory."""
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise error
+        smaller = self._budget.halved()
+        if smaller is None:
+            raise ScoringError("scoring: must fit one row into memory, got none left; use a smaller model") from error
+        _log.warning("memory ran out; %d tokens a pass from here on", smaller.tokens)
+        self._budget, self._rows = smaller, max(1, self._rows // 2)
+        self._plans.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _generate(self, requests: Sequence[Any]) -> list[str]:
+        kinds: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            kinds.setdefault(repr(sorted(request.args[1].items())), []).append(i)
+        texts = [""] * len(requests)
+        for places in kinds.values():
+            for i, text in zip(places, self._generate_alike([requests[i] for i in places]), strict=True):
+                texts[i] = text
+        return texts
+
+    def _generate_alike(self, requests: Sequence[Any]) -> list[str]:
+        """Continue prompts that have the same settings."""
+        settings = normalize_gen_kwargs(dict(requests[0].args[1]), self.max_gen_toks)
+        if _wants_more(self.model, settings):
+            return self._plainly("generate_until", requests)
+        longest = int(settings["max_gen_toks"])
+        room = self.max_length - longest
+        if room <= 0:
+            raise ScoringError(f"generation: must leave room for a prompt, got {longest} of {self.max_length} tokens")
+        stops = handle_stop_sequences(list(settings["until"]), eos=self.tokenizer.decode([self.eot_token_id]))
+        prompts = [self.tok_encode(request.args[0])[-room:] for request in requests]
+        ending = self._ending(stops, longest)
+        while True:
+            generator = Generator(
+                Passes(self.model, self.device).logits, self.device, rows=self._rows, min_prefix=self._budget.min_prefix
+            )
+            try:
+                generated = generator.run(prompts, ending)
+                break
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self._halve(error)
+        kept = sum(map(len, generated))
+        self.cost += Cost(generator.tokens_run, sum(map(len, prompts)) + kept, kept)
+        return [self._text(tokens, stops) for tokens in generated]
+
+    def _ending(self, stops: Sequence[str], longest: int) -> Ending:
+        listed = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        listed = self.eot_token_id if listed is None else listed
+        tokens = frozenset(listed if isinstance(listed, list | tuple) else [listed])
+        window = 4 + max((len(self.tokenizer.encode(stop, add_special_tokens=False)) for stop in stops), default=0)
+        return Ending(tokens, tuple(stop for stop in stops if stop), longest, self.tokenizer.decode, window)
+
+    def _text(self, tokens: Sequence[int], stops: list[str]) -> str:
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return str(postprocess_generated_text(generation=text, stop=stops, think_end_token=None))
+
+
+class _Clock:
+    """Adds the wall-clock time inside to a scorer's cost."""
+
+    def __init__(self, scorer: LiveScorer) -> None:
+        self._scorer = scorer
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._scorer.cost += Cost(seconds=time.perf_counter() - self._started)
+
+
+def _model_length(model: Any, tokenizer: Any) -> int:
+    """Return the longest input as lm-eval does: from the model's config, the tokenizer, else 2,048."""
+    config = getattr(model.config, "text_config", None) or model.config
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
+        if getattr(config, name, None) is not None:
+            return int(getattr(config, name))
+    length = getattr(tokenizer, "model_max_length", None)
+    return int(length) if length is not None and length < 10**12 else 2048
+
+
+def _wants_more(model: Any, settings: dict[str, Any]) -> bool:
+    """Tell whether a generation is not plainly greedy: sampling, beams, penalties."""
+    config = getattr(model, "generation_config", None)
+    changed = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "encoder_no_repeat_ngram_size": 0}
+    if any((getattr(config, name, None) or usual) != usual for name, usual in changed.items()):
+        return True
+    plain = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
+    return bool(settings.get("do_sample")) or bool(set(settings) - plain)
