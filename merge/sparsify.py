@@ -5,7 +5,8 @@ Each function returns which entries are kept; :class:`TaskVector` applies it, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -148,6 +149,8 @@ def by_rank(density: float, epsilon: float) -> Sparsify:
         if density <= 0 or not entries.numel():
             return _stored(torch.empty(0, dtype=torch.long), group.size)
         half = epsilon if group.stepwise else min(epsilon, density, 1 - density)
+        if half < epsilon:
+            warnings.warn(f"epsilon {epsilon:g} is narrowed to fit density {density:g}", stacklevel=2)
         rows = entries.abs().view(-1, group.shape[-1] if group.shape else 1)
         work = torch.float32 if rows.dtype == torch.float16 else rows.dtype
         order = torch.argsort(rows.to(work), dim=1, stable=not group.stepwise)
@@ -166,3 +169,11 @@ def _stored(kept: Tensor, size: int) -> Keep:
     mask = torch.zeros(size, dtype=torch.float32, device=kept.device)
     mask[kept] = 1
     return lambda span, entries: mask[span].to(entries.dtype)
+
+
+def rank_fault(densities: Sequence[float], epsilons: Sequence[float]) -> str | None:
+    """Return what is wrong when a probability of `by_rank` leaves (0, 1), where the reference stops."""
+    for density, epsilon in zip(densities, epsilons, strict=True):
+        if 0 < density < 1 and not (density - epsilon > 0 and density + epsilon < 1):
+            return f"density: must lie further than epsilon from 0 and 1, got {density:g} with epsilon {epsilon:g}"
+    return None

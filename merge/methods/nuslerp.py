@@ -1,0 +1,50 @@
+"""NuSLERP: spherical interpolation of two models or of two task vectors, with weights instead of a position.
+
+    t = w_2 / (w_1 + w_2),   merged = slerp(x_1, x_2; t)   or   base + slerp(x_1 - base, x_2 - base; t)
+
+Source: K. Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; the name is mergekit's.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from merge.group import Group
+from merge.method import AbstractMethod, Kernel, flag, per_model, whole_tensor
+
+
+@dataclass(frozen=True)
+class NuSlerp(AbstractMethod, name="nuslerp", base_model="optional", parents=(2, 2)):
+    """Interpolates two parents along the great circle between them, whole tensors or row by row.
+
+    Args:
+        weight: Share of each parent; shares that sum to zero count as equal.
+        nuslerp_flatten: Take each tensor as one vector.
+        nuslerp_row_wise: Otherwise, take vectors along dimension 0 instead of the last.
+    """
+
+    weight: tuple[float, ...] = per_model("share of the parent", required=True, search_low=0.0, search_high=1.0)
+    nuslerp_flatten: bool = flag("whole tensors as one vector", default=True)
+    nuslerp_row_wise: bool = flag("vectors along dimension 0", default=False)
+
+    def kernel(self, group: Group) -> Kernel:
+        """Return the function that merges span by span."""
+        total = sum(self.weight)
+        t = 0.5 if abs(total) < 1e-6 else self.weight[1] / total
+        first, second = (parent.whole for parent in group.parents)
+        if group.optional_base is None:
+            return whole_tensor(self._slerp(first, second, t))
+        base = group.base.whole
+        return whole_tensor(base + self._slerp(first - base, second - base, t))
+
+    def _slerp(self, first: Tensor, second: Tensor, t: float) -> Tensor:
+        shape = first.shape
+        if self.nuslerp_flatten:
+            first, second = first.reshape(-1), second.reshape(-1)
+        along = 0 if self.nuslerp_row_wise and not self.nuslerp_flatten else -1
+        units = [x / x.norm(dim=along, keepdim=True).clamp(min=1e-7) for x in (first, second)]
+        angle = (units[0] * units[1]).sum(dim=along, keepdim=True).clamp(-1, 1).acos()
+        sine = angle.sin()
+        mixed = (((1 - t) * angle).sin() * first + (t * angle).sin() * second) / sine
+        return torch.where(sine.abs() < 1e-8, (1 - t) * first + t * second, mixed).reshape(shape)

@@ -1,0 +1,38 @@
+"""RAM: average task vectors where several change an entry, take the change whole where only one does.
+
+    merged = base + sum_m T_m a_m / max(1, sum_m a_m),   a_m = [|T_m| > epsilon]
+
+Source: mergekit's method of this name.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from merge.group import Group
+from merge.method import AbstractMethod, Kernel, number
+
+
+@dataclass(frozen=True)
+class Ram(AbstractMethod, name="ram", base_model="required", parents=(0, None)):
+    """Keeps what only one parent learned, and averages what several did.
+
+    Args:
+        epsilon: Changes up to it count as none.
+    """
+
+    epsilon: float = number("changes up to it are none", default=1e-5, low=0.0, search_high=1e-3)
+
+    def kernel(self, group: Group) -> Kernel:
+        """Return the function that merges span by span."""
+
+        def merged(span: slice) -> Tensor:
+            base = group.base[span]
+            if not group.parents:
+                return base
+            vectors = torch.stack([parent[span] - base for parent in group.parents])
+            active = (vectors.abs() > self.epsilon).to(vectors.dtype)
+            return base + (vectors * active).sum(dim=0) / active.sum(dim=0).clamp(min=1)
+
+        return merged
