@@ -94,7 +94,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | None,  # noqa: ARG001 - part of transformers' signature
     *,
     scaling: float | None = None,
     **options: Any,

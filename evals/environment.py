@@ -87,7 +87,7 @@ def kept_random_state() -> Iterator[None]:
     python, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     random.seed(LM_EVAL_SEEDS["python"])
     np.random.seed(LM_EVAL_SEEDS["numpy"])  # noqa: NPY002
-    torch.random.default_generator.manual_seed(LM_EVAL_SEEDS["torch"])
+    torch.default_generator.manual_seed(LM_EVAL_SEEDS["torch"])
     try:
         yield
     finally:

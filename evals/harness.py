@@ -274,7 +274,7 @@ def _answer(lm: Any, requests: Sequence[Any]) -> None:
         for request, answer in zip(batch, getattr(lm, kind)(batch), strict=True):
             number = answer[0] if isinstance(answer, tuple) else answer
             if isinstance(number, float) and math.isnan(number):
-                raise ScoringError(f"{request.task_name}: log-likelihoods must be numbers, got nan; drop this candidate")
+                raise ScoringError(f"{request.task_name}: scores must be numbers, got nan; drop this candidate")
             request.resps.append(answer)
 
 

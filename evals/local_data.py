@@ -37,9 +37,7 @@ def _has_rows(folder: Path) -> bool:
     return folder.is_dir() and any(folder.glob("*.jsonl"))
 
 
-def overrides(
-    name: str, config: Mapping[str, Any], data: Path, *, shots: int | None, place: str
-) -> dict[str, object]:
+def overrides(name: str, config: Mapping[str, Any], data: Path, *, shots: int | None, place: str) -> dict[str, object]:
     """Return what to change in the task's file so that its rows come from `data`.
 
     A split that is not there is dropped from the task when nothing needs it.

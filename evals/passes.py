@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evals.attention import Layers, Pass, UnshareableError, shared_attention, using
+from evals.attention import Layers, Pass, UnshareableError, using
 from evals.errors import ScoringError
 from evals.prefix_tree import Budget, Forward, Ints, Plan, Request, build_plan
 
@@ -70,7 +70,8 @@ class Passes:
         until = torch.from_numpy(end).to(self._device)[:, None, :]
         place = torch.arange(end.shape[1], device=self._device)
         seen = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < until)
-        return torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device).masked_fill_(~seen, float("-inf"))[:, None]
+        mask = torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device)
+        return mask.masked_fill_(~seen, float("-inf"))[:, None]
 
     def _read(self, forward: Forward, state: Pass, totals: Any, greedy: Any) -> None:
         """Run one pass and add what it tells to `totals` and `greedy`."""

@@ -113,7 +113,8 @@ class Budget:
         """Return half of it, or None when a pass is one row already."""
         if self.tokens <= 64:
             return None
-        return Budget(self.tokens // 2, max(self.heads // 2, 16), max(self.row // 2, 32), self.min_prefix, self.own_pass)
+        heads, row = max(self.heads // 2, 16), max(self.row // 2, 32)
+        return Budget(self.tokens // 2, heads, row, self.min_prefix, self.own_pass)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,10 @@ class QuestionSets:
     def from_json(cls, text: str) -> "QuestionSets":
         """Return the sets that `to_json` wrote."""
         read = json.loads(text)
-        return cls(**{name: tuple(Question(*values) for values in read[name]) for name in ("search", "selection", "test")})
+        search, selection, test = (
+            tuple(Question(*values) for values in read[name]) for name in ("search", "selection", "test")
+        )
+        return cls(search, selection, test)
 
     def digest(self) -> str:
         """Return a sha256 over all three sets."""
@@ -176,9 +179,10 @@ def _draw_all(groups: dict[str, list[Leaf]], search: Count, selection: Count, te
     tested: list[Question] = []
     generators = {label: np.random.default_rng([seed, int(_digest(label), 16)]) for label in groups}
     for label, leaves in groups.items():
-        for into, drawn in zip((searched, selected), _draw(label, leaves, (search, selection, test), used, generators[label]), strict=True):
-            into += drawn
-            used |= {q.id for q in drawn}
+        first, second = _draw(label, leaves, (search, selection, test), used, generators[label])
+        searched += first
+        selected += second
+        used |= {question.id for question in (*first, *second)}
     for label, leaves in groups.items():
         tested += _draw_test(label, leaves, test, used, generators[label])
     return QuestionSets(tuple(sorted(searched)), tuple(sorted(selected)), tuple(sorted(tested)))
@@ -249,7 +253,7 @@ def _pool(leaf: Leaf, used: set[str], rng: np.random.Generator, *, separate: boo
 def _fixed_shots(task: Any, shots: int) -> set[str]:
     """Return the contents of few-shot rows that are the same for every question (``sampler: first_n``)."""
     sampler = getattr(task, "sampler", None)
-    if not shots or type(sampler).__name__ != "FirstNSampler":
+    if not shots or sampler is None or type(sampler).__name__ != "FirstNSampler":
         return set()
     return {content_hash(task, doc) for doc in list(sampler.df)[:shots]}
 

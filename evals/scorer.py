@@ -10,19 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from torch import Tensor
 
 from evals.attention import UnshareableError, shared_attention
 from evals.errors import ScoringError
 from evals.generation import Ending, Generator
 from evals.harness import chat_renderer
 from evals.passes import Passes, probe
-from evals.prefix_tree import Budget, Plan, Request, build_plan
+from evals.prefix_tree import ROW, Budget, Plan, Request, build_plan
 from evals.results import Cost
 
 _log = logging.getLogger(__name__)
@@ -61,7 +59,9 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.max_gen_toks = 256
         self.fallback_reason: str | None = None if share else "sharing is switched off"
         self.cost = Cost()
-        self._budget = Budget() if batch_tokens is None else Budget(tokens=batch_tokens, heads=max(16, batch_tokens // 2))
+        self._budget = Budget()
+        if batch_tokens is not None:
+            self._budget = Budget(batch_tokens, max(16, batch_tokens // 2), min(ROW, batch_tokens))
         self._rows = rows
         self._probed = False
         self._plain: Any = None
@@ -71,7 +71,8 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(iter(self.model.parameters())).device
+        device: torch.device = next(iter(self.model.parameters())).device
+        return device
 
     @property
     def batch_size(self) -> int:
@@ -109,7 +110,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             options["add_special_tokens"] = False
         return list(self.tokenizer.encode(string, **options))
 
-    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: FBT001, FBT002
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: ARG002, FBT001, FBT002 - lm-eval
         """Return log-likelihood and greediness of each continuation after its context.
 
         Raises:
@@ -118,7 +119,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         with _Clock(self):
             return self._run("loglikelihood", requests, self._score)
 
-    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: FBT001, FBT002
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002, FBT001, FBT002 - lm-eval
         """Return the log-likelihood of each whole text, in windows of the longest input.
 
         Raises:
@@ -127,7 +128,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         with _Clock(self):
             return self._run("loglikelihood_rolling", requests, self._score_whole)
 
-    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: FBT001, FBT002
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002, FBT001, FBT002 - lm-eval
         """Return the greedy text after each context, cut at the first stop string.
 
         Raises:

@@ -61,9 +61,12 @@ def paired_bootstrap(
     if not 0 < level < 1 or samples < 1:
         raise ValueError(f"level must be in (0, 1) and samples at least 1, got {level=} and {samples=}")
     w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
-    strata = np.zeros(len(x), dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    strata = np.unique(np.zeros(len(x)) if groups is None else np.asarray(groups), return_inverse=True)[1]
     if len(w) != len(x) or len(strata) != len(x) or (w < 0).any() or w.sum() <= 0:
-        raise ValueError(f"weights and groups must be one per question, weights not negative, got {len(w)}, {len(strata)} for {len(x)}")
+        raise ValueError(
+            "weights and groups must be one per question, weights not negative and not all 0, "
+            f"got {len(w)} and {len(strata)} for {len(x)}"
+        )
     differences = w * (x - y)
     rng = np.random.default_rng(seed)
     top, bottom = np.zeros(samples), np.zeros(samples)

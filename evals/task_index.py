@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
     """Reads task files without running what ``!function`` names."""
 
 
-_Loader.add_multi_constructor("!", lambda _loader, _suffix, node: str(node.value))  # type: ignore[no-untyped-call]
+_Loader.add_multi_constructor("!", lambda _loader, _suffix, node: str(node.value))
 
 
 def read_yaml(path: Path) -> dict[str, object]:

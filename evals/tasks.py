@@ -94,8 +94,8 @@ def load_tasks(
     if data is not None and not data.is_dir():
         raise DataError(f"{place}: data: must be a folder with TASK/SPLIT.jsonl, got {data}, which is not there")
     files = [_files_of(spec, include_path, f"{place}[{i}].task") for i, spec in enumerate(specs)]
-    needs_hub = data is None and any(not _is_mini(spec) and not _local_files(found) for spec, found in zip(specs, files, strict=True))
-    if not needs_hub:
+    remote = [spec for spec, found in zip(specs, files, strict=True) if not (_is_mini(spec) or _local_files(found))]
+    if data is not None or not remote:
         go_offline()
     elif not is_offline() and not hub_answers():
         go_offline()
@@ -164,7 +164,8 @@ def _load(spec: TaskSpec, files: dict[str, Path], data: Path | None, place: str)
 
 def _needs_punkt(path: Path) -> bool:
     included = _wrapper(path).get("include") or path.name
-    folders = {path.parent, *((path.parent / str(one)).parent for one in (included if isinstance(included, list) else [included]))}
+    files = included if isinstance(included, list) else [included]
+    folders = {path.parent, *((path.parent / str(file)).parent for file in files)}
     return any(b"punkt" in script.read_bytes() for folder in folders for script in folder.glob("*.py"))
 
 
