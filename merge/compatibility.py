@@ -52,12 +52,12 @@ class Differences:
         """
         lines = []
         for sentence, tensors in self._found.items():
-            patterns: dict[str, int] = defaultdict(int)
+            patterns: dict[str, list[str]] = defaultdict(list)
             for tensor in tensors:
-                patterns[re.sub(r"\.\d+\.", ".*.", tensor, count=1)] += 1
+                patterns[re.sub(r"\.\d+\.", ".*.", tensor, count=1)].append(tensor)
             lines += [
-                f"{self.place}: {sentence.replace('{}', name if count == 1 else f'{name} ({count} layers)')}"
-                for name, count in patterns.items()
+                f"{self.place}: {sentence.replace('{}', names[0] if len(names) == 1 else f'{name} ({len(names)} layers)')}"
+                for name, names in patterns.items()
             ]
         if lines:
             raise CompatibilityError("\n".join(lines))

@@ -126,7 +126,6 @@ class Planner:
         if not self.allow_crimes:
             self._differences.architectures(models)
         places = [*self._layer_places(pieces), *self._outer_places(pieces)]
-        self._differences.raise_if_any()
         tensors, faults = list[TensorPlan](), dict[str, None]()
         for place in sorted(places, key=self._order):
             made = self._tensor(method, place, faults)
@@ -164,9 +163,9 @@ class Planner:
             names.append(base)
         counts = {name: self._stack(name).count for name in names}
         differences = Differences(self.recipe.place)
-        if not self.allow_crimes:
-            differences.architectures([self.opened(name) for name in names])
         differences.layer_counts(counts)
+        if not self.allow_crimes and len(set(counts.values())) > 1:
+            differences.architectures([self.opened(name) for name in names])
         differences.raise_if_any()
         own = tuple((entry.model, entry.parameters or {}) for entry in models)
         sources = tuple((name, (0, count)) for name, count in counts.items())

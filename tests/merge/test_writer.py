@@ -1,0 +1,111 @@
+"""Output folders: complete or absent, sharded as asked, readable by transformers."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from merge import writer
+from merge.checkpoint import open_checkpoint
+from merge.engine import Merger
+from merge.errors import CheckpointError, OutputError
+from merge.safetensors_file import read_headers, write_tensor
+from tests.merge.parents import recipe_of, tensors_of, write_model
+
+LINEAR = recipe_of("linear", base=None, models={"a": {"weight": 1.0}, "b": {"weight": 1.0}})
+
+
+def test_shards_hold_what_one_file_holds(merger: Merger, tmp_path: Path) -> None:
+    whole = load_file(merger.merge_to_folder(LINEAR, tmp_path / "one") / "model.safetensors")
+    folder = merger.merge_to_folder(LINEAR, tmp_path / "many", out_shard_size=4000)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    assert all(sum(t.nbytes for t in load_file(s).values()) <= 4000 or len(load_file(s)) == 1 for s in shards)
+    for name, tensor in whole.items():
+        with safe_open(folder / index["weight_map"][name], framework="pt") as shard:
+            assert torch.equal(shard.get_tensor(name), tensor)
+    assert open_checkpoint(str(folder)).names == tuple(sorted(whole))
+
+
+def test_a_folder_loads_in_transformers_and_carries_its_recipe(merger: Merger, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = merger.merge_to_folder(LINEAR, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    stored = load_file(folder / "model.safetensors")
+    assert torch.equal(model.model.norm.weight, stored["model.norm.weight"])
+    assert yaml.safe_load((folder / "mergekit_config.yml").read_text()) == LINEAR.to_mapping()
+    assert "base_model:\n- a\n- b" in (folder / "README.md").read_text()
+
+
+def test_a_full_disk_leaves_nothing_behind(merger: Merger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def full(stream: BinaryIO, tensor: Tensor) -> None:
+        calls.append(tensor)
+        if len(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_tensor(stream, tensor)
+
+    monkeypatch.setattr(writer, "write_tensor", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        merger.merge_to_folder(LINEAR, tmp_path / "deep" / "out")
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_an_interruption_leaves_nothing_behind(merger: Merger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "_flush", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        merger.merge_to_folder(LINEAR, tmp_path / "deep" / "out")
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_a_folder_that_is_not_empty_is_kept_unless_forced(merger: Merger, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    out.mkdir(parents=True)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="must be empty"):
+        merger.merge_to_folder(LINEAR, out)
+    assert (out / "notes.txt").read_text() == "mine"
+    merger.merge_to_folder(LINEAR, out, force=True)
+    assert not (out / "notes.txt").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_failed_replacement_keeps_the_old_folder(
+    merger: Merger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = merger.merge_to_folder(LINEAR, tmp_path / "out")
+    before = (out / "model.safetensors").read_bytes()
+    monkeypatch.setattr(
+        writer, "write_tensor", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "input/output error"))
+    )
+    with pytest.raises(OutputError):
+        merger.merge_to_folder(LINEAR, out, force=True)
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("cut", [4, 40, -1])
+def test_a_file_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
+    file = write_model(tmp_path / "m", tensors_of(0)) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        read_headers(file)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(family: Path, missing: str) -> None:
+    (family / "a" / missing).unlink()
+    with pytest.raises(CheckpointError, match=missing):
+        open_checkpoint("a", [family])
