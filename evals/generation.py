@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from evals.attention import Layers, Pass
+from evals.errors import ScoringError
 from evals.prefix_tree import Ints, common_prefix
 
 CHECK_EVERY = 4
@@ -115,6 +116,13 @@ Forward = Callable[[Pass, Tensor, Tensor, Tensor], Tensor]
 """Runs tokens ``[B, L]`` at positions ``[B, L]`` and returns the logits at flat places ``[N]``, ``[N, vocabulary]``."""
 
 
+def _likeliest(logits: Tensor) -> list[int]:
+    highest, tokens = logits.max(-1)
+    if not bool(torch.isfinite(highest).all()):
+        raise ScoringError("generation: logits must be finite, got nan or infinity; drop this candidate")
+    return [int(token) for token in tokens.tolist()]
+
+
 class Generator:
     """Continues prompts greedily.
 
@@ -190,7 +198,7 @@ class Generator:
         logits = self._forward(state, ids.to(self._device), positions.to(self._device), last.to(self._device))
         slots.fill(state.captured or [], [len(prompt) for prompt in prompts])
         self.tokens_run += ids.numel()
-        return [int(token) for token in logits.argmax(-1).tolist()]
+        return _likeliest(logits)
 
     def _step(self, slots: Slots, prefix: Layers | None, start: int, tokens: Sequence[int]) -> list[int]:
         """Feed each row's last token and return its next."""
@@ -204,4 +212,4 @@ class Generator:
         logits = self._forward(state, ids, positions, torch.arange(len(tokens), device=self._device))
         slots.advance()
         self.tokens_run += len(tokens)
-        return [int(token) for token in logits.argmax(-1).tolist()]
+        return _likeliest(logits)

@@ -18,7 +18,7 @@ MIN_PREFIX = 48
 """Stems shorter than this are not worth a pass of their own."""
 OWN_PASS = 256
 """A context of this many tokens gets a causal pass of its own, its answers hang on it."""
-ROW = 512
+ROW = 256
 """Tokens that packed questions may fill of one row."""
 
 

@@ -7,7 +7,8 @@ cannot be shared is scored by lm-eval's own HFLM instead.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -135,7 +136,15 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             ScoringError: As `loglikelihood`.
         """
         with _Clock(self):
-            return self._run("generate_until", requests, self._generate)
+            kinds: dict[str, list[int]] = {}
+            for i, request in enumerate(requests):
+                kinds.setdefault(repr(sorted(request.args[1].items())), []).append(i)
+            texts = [""] * len(requests)
+            for places in kinds.values():
+                alike = [requests[i] for i in places]
+                for i, text in zip(places, self._generate(alike), strict=True):
+                    texts[i] = text
+            return texts
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """Score ``(texts, context tokens, continuation tokens)``, lm-eval's inner interface."""
@@ -155,13 +164,13 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
                         return share(requests)
                 except UnshareableError as error:
                     self.fallback_reason = str(error)
-            return self._plainly(kind, requests)
+            return self._plainly(kind, requests, self.fallback_reason)
 
-    def _plainly(self, kind: str, requests: Sequence[Any]) -> list[Any]:
+    def _plainly(self, kind: str, requests: Sequence[Any], reason: str) -> list[Any]:
         if self._plain is None:
             from lm_eval.models.huggingface import HFLM
 
-            _log.warning("scoring without sharing: %s", self.fallback_reason)
+            _log.warning("scoring without sharing: %s", reason)
             self._plain = HFLM(
                 pretrained=self.model, tokenizer=self.tokenizer, batch_size=4, max_length=self.max_length
             )
@@ -179,7 +188,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
                 rest = self.tok_encode(continuation, add_special_tokens=False)
                 apart = self.prefix_token_id != rest[0]
                 first, rest = ([self.prefix_token_id], rest) if apart else (rest[:1], rest[1:])
-            self._tokens[key] = Request(tuple(first), tuple(rest))
+            self._tokens[key] = Request(tuple(first) or (self.prefix_token_id,), tuple(rest))
         return self._tokens[key]
 
     def _score_whole(self, requests: Sequence[Any]) -> list[float]:
@@ -237,20 +246,13 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             torch.cuda.empty_cache()
 
     def _generate(self, requests: Sequence[Any]) -> list[str]:
-        kinds: dict[str, list[int]] = {}
-        for i, request in enumerate(requests):
-            kinds.setdefault(repr(sorted(request.args[1].items())), []).append(i)
-        texts = [""] * len(requests)
-        for places in kinds.values():
-            for i, text in zip(places, self._generate_alike([requests[i] for i in places]), strict=True):
-                texts[i] = text
-        return texts
-
-    def _generate_alike(self, requests: Sequence[Any]) -> list[str]:
         """Continue prompts that have the same settings."""
         settings = normalize_gen_kwargs(dict(requests[0].args[1]), self.max_gen_toks)
-        if _wants_more(self.model, settings):
-            return self._plainly("generate_until", requests)
+        if _is_greedy(self.model, settings):
+            return self._run("generate_until", requests, partial(self._generate_greedily, settings))
+        return self._plainly("generate_until", requests, "a task samples, searches beams or penalises")
+
+    def _generate_greedily(self, settings: Mapping[str, Any], requests: Sequence[Any]) -> list[str]:
         longest = int(settings["max_gen_toks"])
         room = self.max_length - longest
         if room <= 0:
@@ -306,11 +308,11 @@ def _model_length(model: Any, tokenizer: Any) -> int:
     return int(length) if length is not None and length < 10**12 else 2048
 
 
-def _wants_more(model: Any, settings: dict[str, Any]) -> bool:
-    """Tell whether a generation is not plainly greedy: sampling, beams, penalties."""
+def _is_greedy(model: Any, settings: Mapping[str, Any]) -> bool:
+    """Tell whether a generation is plainly greedy: no sampling, beams or penalties."""
     config = getattr(model, "generation_config", None)
     changed = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "encoder_no_repeat_ngram_size": 0}
     if any((getattr(config, name, None) or usual) != usual for name, usual in changed.items()):
-        return True
+        return False
     plain = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
-    return bool(settings.get("do_sample")) or bool(set(settings) - plain)
+    return not settings.get("do_sample") and not set(settings) - plain

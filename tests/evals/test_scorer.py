@@ -1,0 +1,235 @@
+"""The live scorer against lm-eval's HFLM."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+
+from evals.errors import ScoringError
+from evals.scorer import LiveScorer
+
+WORDS = ("the", "a", "cat", "dog", "river", "stone", "light", "runs", "blue", "Question:", "why", "\n", "####", "xyz")
+STEM = " ".join(WORDS[i * i % 13] for i in range(90))
+
+
+def asked(kind: str, *arguments: Any) -> Any:
+    return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=("t", 0, 1))
+
+
+def texts(low: int, high: int) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(WORDS), min_size=low, max_size=high).map(" ".join)
+
+
+contexts = st.one_of(
+    st.just(""),
+    texts(1, 12).map(lambda text: f"{text} so"),
+    texts(0, 12).map(lambda tail: f"{STEM} {tail}"),
+    texts(150, 400),
+)
+pairs = st.tuples(contexts, texts(1, 6).map(lambda text: f" {text}"))
+budgets = st.sampled_from([None, 64, 200, 1000])
+
+
+def assert_same(ours: Sequence[tuple[float, bool]], theirs: Sequence[tuple[float, bool]]) -> None:
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+    assert [value for value, _ in ours] == pytest.approx([value for value, _ in theirs], abs=1e-3)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=st.lists(pairs, min_size=1, max_size=12), budget=budgets, shots=st.integers(1, 3))
+def test_any_requests_in_any_order_and_budget_score_as_hflm_scores_them(
+    model: Any, tokenizer: Any, hflm: Any, requests: list[tuple[str, str]], budget: int | None, shots: int
+) -> None:
+    batch = [asked("loglikelihood", *pair) for pair in requests * shots]
+    scorer = LiveScorer(model, tokenizer, batch_tokens=budget)
+    assert_same(scorer.loglikelihood(batch), hflm.loglikelihood(batch, disable_tqdm=True))
+    assert scorer.fallback_reason is None
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prompts=st.lists(st.one_of(texts(1, 10), texts(0, 9).map(lambda tail: f"{STEM} {tail}")), min_size=1, max_size=9),
+    stops=st.lists(st.sampled_from(["a", "\n", "er", "q", "é"]), max_size=2),
+    longest=st.integers(1, 24),
+    rows=st.integers(1, 5),
+)
+def test_greedy_texts_are_those_of_hflm(
+    model: Any, tokenizer: Any, hflm: Any, prompts: list[str], stops: list[str], longest: int, rows: int
+) -> None:
+    wanted = {"until": stops, "max_gen_toks": longest, "do_sample": False}
+    batch = [asked("generate_until", prompt, dict(wanted)) for prompt in prompts]
+    scorer = LiveScorer(model, tokenizer, rows=rows)
+    assert scorer.generate_until(batch) == hflm.generate_until(batch, disable_tqdm=True)
+    assert scorer.fallback_reason is None
+
+
+def test_a_shared_beginning_of_all_prompts_is_held_once(model: Any, tokenizer: Any, hflm: Any) -> None:
+    wanted = {"until": ["river"], "max_gen_toks": 12}
+    batch = [asked("generate_until", f"{STEM} {word} {i}", wanted) for i, word in enumerate(WORDS)]
+    scorer = LiveScorer(model, tokenizer, rows=4)
+    assert scorer.generate_until(batch) == hflm.generate_until(batch, disable_tqdm=True)
+    assert scorer.cost.tokens_run < 0.5 * scorer.cost.tokens_full
+    assert scorer.cost.tokens_generated > 0
+
+
+def test_whole_texts_longer_than_the_model_score_as_in_hflm(model: Any, tokenizer: Any, hflm: Any) -> None:
+    batch = [asked("loglikelihood_rolling", STEM * times) for times in (1, 4)]
+    ours = LiveScorer(model, tokenizer).loglikelihood_rolling(batch)
+    assert ours == pytest.approx(hflm.loglikelihood_rolling(batch, disable_tqdm=True), rel=1e-5)
+
+
+def test_new_weights_are_seen_at_the_next_call(make_model: Callable[..., Any], tokenizer: Any) -> None:
+    live, other = make_model(seed=1), make_model(seed=2)
+    batch = [asked("loglikelihood", f"{STEM} {word}", " runs blue") for word in WORDS]
+    text = [asked("generate_until", f"{STEM} {word}", {"until": [], "max_gen_toks": 8}) for word in WORDS]
+    scorer = LiveScorer(live, tokenizer)
+    before = scorer.loglikelihood(batch)
+    live.load_state_dict(other.state_dict())
+    fresh = LiveScorer(other, tokenizer)
+    assert scorer.loglikelihood(batch) == fresh.loglikelihood(batch) != before
+    assert scorer.generate_until(text) == fresh.generate_until(text)
+
+
+def test_shared_tokens_are_run_once(model: Any, tokenizer: Any) -> None:
+    batch = [asked("loglikelihood", f"{STEM} {word}", f" {choice}") for word in WORDS for choice in "abcd"]
+    scorer = LiveScorer(model, tokenizer)
+    scorer.loglikelihood(batch)
+    assert scorer.cost.tokens_run < 0.1 * scorer.cost.tokens_full
+
+
+def test_the_model_is_left_as_it_was(model: Any, tokenizer: Any) -> None:
+    before = model.config._attn_implementation
+    LiveScorer(model, tokenizer).loglikelihood([asked("loglikelihood", "a cat", " runs")])
+    assert model.config._attn_implementation == before
+    assert not model.get_output_embeddings()._forward_pre_hooks
+
+
+def test_nan_weights_are_a_scoring_error(make_model: Callable[..., Any], tokenizer: Any) -> None:
+    broken = make_model()
+    scorer = LiveScorer(broken, tokenizer)
+    batch = [asked("loglikelihood", "a cat", " runs")]
+    scorer.loglikelihood(batch)
+    with torch.no_grad():
+        broken.model.layers[1].mlp.down_proj.weight.fill_(float("nan"))
+    with pytest.raises(ScoringError, match="finite"):
+        scorer.loglikelihood(batch)
+    with pytest.raises(ScoringError, match="finite"):
+        scorer.generate_until([asked("generate_until", "a cat", {"until": [], "max_gen_toks": 4})])
+    with pytest.raises(ScoringError, match="finite"):
+        LiveScorer(broken, tokenizer).loglikelihood(batch)
+
+
+def limited(model: Any, tokens: int) -> Any:
+    def refuse(_module: torch.nn.Module, _args: Any, options: dict[str, Any]) -> None:
+        if options["input_ids"].numel() > tokens:
+            raise torch.OutOfMemoryError("out of memory")
+
+    return model.register_forward_pre_hook(refuse, with_kwargs=True)
+
+
+def test_passes_are_halved_until_they_fit_into_memory(model: Any, tokenizer: Any, hflm: Any) -> None:
+    batch = [asked("loglikelihood", f"{word} {i}", " the stone") for i in range(20) for word in WORDS]
+    expected = hflm.loglikelihood(batch, disable_tqdm=True)
+    scorer = LiveScorer(model, tokenizer)
+    hook = limited(model, 300)
+    try:
+        assert_same(scorer.loglikelihood(batch), expected)
+        text = [asked("generate_until", f"{STEM} {word}", {"until": [], "max_gen_toks": 4}) for word in WORDS]
+        assert len(LiveScorer(model, tokenizer).generate_until(text)) == len(text)
+    finally:
+        hook.remove()
+    assert scorer.batch_size <= 300
+
+
+def test_no_memory_at_all_is_a_scoring_error(model: Any, tokenizer: Any) -> None:
+    scorer = LiveScorer(model, tokenizer)
+    scorer.loglikelihood([asked("loglikelihood", "a", " b")])
+    hook = limited(model, 3)
+    try:
+        with pytest.raises(ScoringError, match="memory"):
+            scorer.loglikelihood([asked("loglikelihood", STEM, " the stone")])
+    finally:
+        hook.remove()
+
+
+def relatives(tokenizer: Any) -> dict[str, Any]:
+    from transformers import (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        GPT2Config,
+        GPT2LMHeadModel,
+        MambaConfig,
+        MambaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        PhiConfig,
+        PhiForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+    )
+
+    common = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.3,
+        "max_position_embeddings": 512,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 2,
+    }
+    torch.manual_seed(0)
+    return {
+        "phi": PhiForCausalLM(PhiConfig(**common | {"num_key_value_heads": 4})),
+        "qwen2": Qwen2ForCausalLM(Qwen2Config(**common)),
+        "mistral, wide window": MistralForCausalLM(MistralConfig(**common, sliding_window=512)),
+        "mistral, narrow window": MistralForCausalLM(MistralConfig(**common, sliding_window=24)),
+        "gemma2": Gemma2ForCausalLM(Gemma2Config(**common, head_dim=16, sliding_window=512)),
+        "gpt2": GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(tokenizer), n_embd=48, n_layer=2, n_head=4, n_positions=512, initializer_range=0.3
+            )
+        ),
+        "mamba": MambaForCausalLM(MambaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2)),
+    }
+
+
+FALLS_BACK = {"mistral, narrow window": "sliding window", "gemma2": "caps", "mamba": ""}
+NAMES = ("phi", "qwen2", "mistral, wide window", "mistral, narrow window", "gemma2", "gpt2", "mamba")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_architecture_scores_as_in_hflm_shared_or_not(name: str, tokenizer: Any) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    model = relatives(tokenizer)[name].eval()
+    batch = [asked("loglikelihood", f"{STEM} {word}", f" {choice} cat") for word in WORDS[:4] for choice in "ab"]
+    text = [asked("generate_until", f"{STEM} {word}", {"until": [], "max_gen_toks": 4}) for word in WORDS[:3]]
+    scorer = LiveScorer(model, tokenizer)
+    plain = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    assert_same(scorer.loglikelihood(batch), plain.loglikelihood(batch, disable_tqdm=True))
+    assert scorer.generate_until(text) == plain.generate_until(text, disable_tqdm=True)
+    assert (scorer.fallback_reason is not None) == (name in FALLS_BACK), scorer.fallback_reason
+    assert FALLS_BACK.get(name, "") in (scorer.fallback_reason or "")
+
+
+def test_sampling_is_left_to_hflm(model: Any, tokenizer: Any) -> None:
+    wanted = {"until": [], "max_gen_toks": 3, "do_sample": True, "temperature": 1.0}
+    scorer = LiveScorer(model, tokenizer)
+    assert len(scorer.generate_until([asked("generate_until", "the cat", wanted)])) == 1
+    assert scorer.fallback_reason is None
+
+
+def test_chat_prompts_are_rendered_as_by_hflm(model: Any, tokenizer: Any, hflm: Any) -> None:
+    messages = [{"role": "system", "content": "be short"}, {"role": "user", "content": "why?"}]
+    scorer = LiveScorer(model, tokenizer)
+    assert scorer.apply_chat_template(messages) == hflm.apply_chat_template(messages)
+    assert scorer.tokenizer_name == hflm.tokenizer_name
+    assert scorer.max_length == hflm.max_length
