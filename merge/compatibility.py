@@ -56,7 +56,7 @@ class Differences:
             for tensor in tensors:
                 patterns[re.sub(r"\.\d+\.", ".*.", tensor, count=1)].append(tensor)
             lines += [
-                f"{self.place}: {sentence.replace('{}', names[0] if len(names) == 1 else f'{name} ({len(names)} layers)')}"
+                f"{self.place}: {sentence.replace('{}', names[0] if len(names) == 1 else _several(name, names))}"
                 for name, names in patterns.items()
             ]
         if lines:
@@ -67,3 +67,7 @@ def architecture(checkpoint: Checkpoint) -> str:
     """Return the class of a model as its config names it."""
     named = checkpoint.config.get("architectures")
     return str(named[0]) if isinstance(named, list) and named else str(checkpoint.config.get("model_type"))
+
+
+def _several(pattern: str, names: Sequence[str]) -> str:
+    return f"{pattern} ({len(names)} layers)"

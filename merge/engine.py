@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from merge.arithmetic import Arithmetic
+from merge.chat_template import chat_template
 from merge.checkpoint import Checkpoint, open_checkpoint
 from merge.errors import CheckpointError, NumericalError
 from merge.group import Group, Operand
 from merge.live import LiveState, MergeStats, destinations
 from merge.masks import AbstractDraws, CounterDraws, StreamDraws
 from merge.method import Kernel
-from merge.plan import Ingredient, Plan, Planner, TensorPlan, torch_dtype
+from merge.plan import Ingredient, Plan, Planner, TensorPlan, outer_name, torch_dtype
 from merge.prepared import Facts
 from merge.recipe import Recipe
-from merge.writer import FolderOptions, write_folder
+from merge.tokenizer import Vocabulary, build_vocabulary
+from merge.writer import Donor, FolderOptions, write_folder
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class _Run:
     facts: Facts
     arithmetic: Arithmetic
     draws: AbstractDraws
+    vocabulary: Vocabulary | None
 
 
 class Merger:
@@ -68,6 +71,7 @@ class Merger:
         self.allow_pickle = allow_pickle
         self._facts = Facts(_free_memory() // 2 if keep_bytes is None else keep_bytes)
         self._checkpoints: dict[str, Checkpoint] = {}
+        self._vocabularies: dict[object, Vocabulary | None] = {}
         self._live: WeakKeyDictionary[nn.Module, LiveState] = WeakKeyDictionary()
 
     def checkpoint(self, reference: str) -> Checkpoint:
@@ -82,7 +86,17 @@ class Merger:
 
     def plan(self, recipe: Recipe) -> Plan:
         """Return what each output tensor is made of; reads headers only."""
-        return Planner(recipe, self.checkpoint, compat=self.compat, allow_crimes=self.allow_crimes).plan()
+        words = self.vocabulary(recipe)
+        size = None if words is None else words.size
+        chat_template(recipe, self.checkpoint)
+        return Planner(recipe, self.checkpoint, self.compat, self.allow_crimes, vocabulary=size).plan()
+
+    def vocabulary(self, recipe: Recipe) -> Vocabulary | None:
+        """Return the tokens of a recipe's result, None where it has no tokenizer block."""
+        key = (recipe.tokenizer_source, repr(recipe.tokenizer), recipe.base_model, recipe.references())
+        if key not in self._vocabularies:
+            self._vocabularies[key] = build_vocabulary(recipe, self.checkpoint)
+        return self._vocabularies[key]
 
     def check(self, recipe: Recipe) -> None:
         """Find out whether a recipe can be merged; reads headers only.
@@ -149,7 +163,9 @@ class Merger:
         plan, run = self.plan(recipe), self._run(recipe, seed, Facts(0, count=64))
         options = FolderOptions(out_shard_size, copy_tokenizer, force, write_model_card)
         tensors = self._results(plan, run)
-        return write_folder(out, plan, recipe, tensors, self.checkpoint(plan.donor).folder, options)
+        words, template = self.vocabulary(recipe), chat_template(recipe, self.checkpoint)
+        donor = Donor(self.checkpoint(plan.donor).folder, None if words is None else words.tokenizer, template)
+        return write_folder(out, plan, recipe, tensors, donor, options)
 
     def _results(self, plan: Plan, run: _Run) -> Iterator[Tensor]:
         with torch.no_grad():
@@ -160,10 +176,11 @@ class Merger:
 
     def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> _Run:
         number = self.seed if seed is None else seed
+        words = self.vocabulary(recipe)
         if not self.compat:
-            return _Run(recipe, facts, Arithmetic(), CounterDraws(number, facts))
+            return _Run(recipe, facts, Arithmetic(), CounterDraws(number, facts), words)
         dtype = None if recipe.dtype is None else torch_dtype(recipe.dtype)
-        return _Run(recipe, facts, Arithmetic(dtype, stepwise=True), StreamDraws(number))
+        return _Run(recipe, facts, Arithmetic(dtype, stepwise=True), StreamDraws(number), words)
 
     def _merge(self, tensor: TensorPlan, run: _Run, out: Tensor) -> int:
         """Merge one tensor into `out`; return the number of bytes that its parents hold."""
@@ -192,16 +209,25 @@ class Merger:
     def _operand(self, ingredient: Ingredient, tensor: TensorPlan, run: _Run) -> Operand:
         checkpoint = self.checkpoint(ingredient.reference)
         identity = checkpoint.identity(ingredient.name)
+        words = run.vocabulary if tensor.vocabulary else None
 
         def load() -> Tensor:
+            if words is not None:
+                return words.rows(ingredient.reference, lambda other: self._stored(other, tensor.name))
             stored = checkpoint.tensor(ingredient.name).to(self.device)
             if tuple(stored.shape) != tensor.shape:
                 stored = stored[tuple(slice(side) for side in tensor.shape)].contiguous()
             return stored
 
-        kept = checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
+        if words is not None:
+            identity = (f"{ingredient.reference}|{id(words)}", tensor.name)
+        kept = words is not None or checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
         reader = (lambda: run.facts.tensor(("parent", identity, tensor.shape), load)) if kept else load
         return Operand((ingredient.reference, ingredient.name), reader, run.arithmetic, identity)
+
+    def _stored(self, reference: str, name: str) -> Tensor:
+        checkpoint = self.checkpoint(reference)
+        return checkpoint.tensor(outer_name(checkpoint, name)).to(self.device)
 
     def _check_parent(self, operand: Operand, facts: Facts) -> None:
         if self.allow_nan or not operand.raw.dtype.is_floating_point:

@@ -11,7 +11,7 @@ from merge.errors import CheckpointError
 COUNT_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers")
 _NUMBERED = re.compile(r"^(.*?)(\d+)\.(.+)$")
 _FIRST = re.compile(r"embed|\bw[tp]e\b|(^|\.)emb_ln")
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.(weight|bias)$")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
 _RECOMPUTED = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$")
 

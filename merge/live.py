@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from merge.chat_template import chat_template
 from merge.errors import CheckpointError, CompatibilityError
 from merge.layers import is_head
 from merge.plan import Plan
 from merge.recipe import Recipe
+from merge.tokenizer import load_tokenizer_of
 
 if TYPE_CHECKING:
     from merge.engine import Merger
@@ -116,12 +118,10 @@ def load_tokenizer(merger: Merger, recipe: Recipe) -> Any:
     Raises:
         CheckpointError: The model that gives it has none.
     """
-    from transformers import AutoTokenizer
-
-    reference = merger.plan(recipe).donor
-    folder = merger.checkpoint(reference).folder
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{reference}: must have a tokenizer, got {str(error).splitlines()[0]}") from None
+    words = merger.vocabulary(recipe)
+    donor = merger.plan(recipe).donor
+    tokenizer = load_tokenizer_of(merger.checkpoint(donor)) if words is None else words.tokenizer
+    template = chat_template(recipe, merger.checkpoint)
+    if template is not None:
+        tokenizer.chat_template = template
     return tokenizer

@@ -37,6 +37,7 @@ class TensorPlan:
         method: The method with this tensor's parameters.
         parents: The tensors it is merged from.
         base: The base model's tensor, if the method has one.
+        vocabulary: Whether it has a row per token.
     """
 
     name: str
@@ -45,6 +46,7 @@ class TensorPlan:
     method: AbstractMethod
     parents: tuple[Ingredient, ...]
     base: Ingredient | None
+    vocabulary: bool = False
 
     @property
     def ingredients(self) -> tuple[Ingredient, ...]:
@@ -234,18 +236,11 @@ class Planner:
         for name in seen:
             piece = pieces[0] if comes_first(name) else pieces[-1]
             sources = piece.sources[: len(pieces[0].sources)] if self.compat else piece.sources
-            inputs = {reference: self._outer_name(reference, name) for reference, _ in sources}
+            inputs = {reference: outer_name(self.opened(reference), name) for reference, _ in sources}
             if not any(name in self.opened(reference) for reference in inputs):
                 continue
             if self._all_have(inputs):
                 yield _Place(name, piece, 0.0, inputs, vocabulary=is_embedding(name) or is_head(name))
-
-    def _outer_name(self, reference: str, name: str) -> str:
-        """Return the name of a tensor in a model: a tied one gives its embedding where others have a head."""
-        checkpoint = self.opened(reference)
-        if name in checkpoint or not is_head(name):
-            return name
-        return next((other for other in checkpoint.names if is_embedding(other)), name)
 
     def _all_have(self, inputs: Mapping[str, str]) -> bool:
         lacking = [(reference, name) for reference, name in inputs.items() if name not in self.opened(reference)]
@@ -268,7 +263,7 @@ class Planner:
         root = None if base is None or base not in place.inputs else Ingredient(base, place.inputs[base])
         dtype = self._dtype(place, instance, base)
         parents = tuple(Ingredient(*pair) for pair in pairs)
-        return TensorPlan(place.output, shape, dtype, instance, parents, root)
+        return TensorPlan(place.output, shape, dtype, instance, parents, root, vocabulary=place.vocabulary)
 
     def _shape(self, place: _Place) -> tuple[int, ...] | None:
         shapes = {reference: self.opened(reference).shape(name) for reference, name in place.inputs.items()}
@@ -310,6 +305,13 @@ class Planner:
     def _donor_range(piece: _Piece, donor: str) -> tuple[int, int]:
         ranges = dict(piece.sources)
         return ranges.get(donor, piece.sources[0][1])
+
+
+def outer_name(checkpoint: Checkpoint, name: str) -> str:
+    """Return the name of a tensor in a model: a tied one gives its embedding where others have a head."""
+    if name in checkpoint or not (is_head(name) and name.endswith(".weight")):
+        return name
+    return next((other for other in checkpoint.names if is_embedding(other)), name)
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -48,8 +49,23 @@ class FolderOptions:
     card: bool
 
 
+@dataclass(frozen=True)
+class Donor:
+    """Where a folder gets what is not weights.
+
+    Args:
+        folder: The model whose files are copied.
+        tokenizer: A tokenizer to save instead, where the recipe has a tokenizer block.
+        chat_template: A chat template to write, None to keep the copied one.
+    """
+
+    folder: Path
+    tokenizer: Any
+    chat_template: str | None
+
+
 def write_folder(
-    out: Path, plan: Plan, recipe: Recipe, tensors: Iterator[Tensor], donor: Path, options: FolderOptions
+    out: Path, plan: Plan, recipe: Recipe, tensors: Iterator[Tensor], donor: Donor, options: FolderOptions
 ) -> Path:
     """Write the tensors, in the plan's order, and everything beside them; return the folder.
 
@@ -111,12 +127,18 @@ def _size(plan: TensorPlan) -> int:
     return prod(plan.shape) * plan.dtype.itemsize
 
 
-def _write_beside(folder: Path, plan: Plan, recipe: Recipe, donor: Path, options: FolderOptions) -> None:
+def _write_beside(folder: Path, plan: Plan, recipe: Recipe, donor: Donor, options: FolderOptions) -> None:
     _write_json(folder / "config.json", plan.config)
-    wanted = ["generation_config.json", *(TOKENIZER_FILES if options.copy_tokenizer else ())]
+    wanted = ["generation_config.json"]
+    if donor.tokenizer is not None:
+        donor.tokenizer.save_pretrained(folder)
+    elif options.copy_tokenizer:
+        wanted += TOKENIZER_FILES
     for name in wanted:
-        if (donor / name).is_file():
-            shutil.copyfile(donor / name, folder / name)
+        if (donor.folder / name).is_file():
+            shutil.copyfile(donor.folder / name, folder / name)
+    if donor.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(donor.chat_template, "utf-8")
     if options.card:
         (folder / "mergekit_config.yml").write_text(recipe.to_yaml(), "utf-8")
         (folder / "README.md").write_text(model_card(recipe), "utf-8")
