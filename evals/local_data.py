@@ -95,10 +95,16 @@ def is_hub_failure(error: BaseException) -> bool:
     )
 
 
+def is_schema_failure(error: BaseException) -> bool:
+    """Tell whether rows lack what the task's template reads."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "UndefinedError" in names or isinstance(error, KeyError | TypeError | IndexError | AttributeError)
+
+
 def is_data_failure(error: BaseException) -> bool:
-    """Tell whether rows could not be read or do not fit the task's template."""
+    """Tell whether rows could not be read."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(
-        names & {"DatasetGenerationError", "UndefinedError", "TemplateError", "ArrowInvalid", "CastError"}
+        names & {"DatasetGenerationError", "ArrowInvalid", "CastError"}
         or isinstance(error, ValueError | FileNotFoundError | AssertionError)
     )

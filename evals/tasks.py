@@ -172,19 +172,21 @@ def _needs_punkt(path: Path) -> bool:
 def _open(spec: TaskSpec, manager: Any, data: Path | None, place: str) -> list[LoadedTask]:
     try:
         opened = manager.load([spec.task])
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(
-            f"{place}: rows must have the columns of the hub's data set, got {type(error).__name__}: {error}; "
-            f"compare the files {'of the hub' if data is None else f'below {data}'} with the task's template"
-        ) from error
-    except Exception as error:  # lm-eval and datasets raise their own, unrelated types here
+    except Exception as error:  # lm-eval, datasets and jinja2 raise their own, unrelated types here
+        told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if local_data.is_schema_failure(error):
+            where = "the hub's data" if data is None else f"the files below {data}"
+            raise DataError(
+                f"{place}: rows must have the columns that the task's template reads, got {told}; compare {where} "
+                "with the hub's schema of that data set"
+            ) from error
         if local_data.is_hub_failure(error):
             raise DataError(
-                f"{place}: its data set must come from the hub, got {type(error).__name__}: "
-                f"{str(error).splitlines()[0]}; give a folder with its files (--data DIR) or connect"
+                f"{place}: its data set must come from the hub, got {told}; give a folder with its files (--data DIR) "
+                "or connect"
             ) from error
         if local_data.is_data_failure(error):
-            raise DataError(f"{place}: data must load, got {type(error).__name__}: {error}") from error
+            raise DataError(f"{place}: its data must load, got {told}; mend or replace the files") from error
         raise
     group = opened.get("groups", {}).get(spec.task)
     return [_loaded(spec, task, group, place) for task in opened["tasks"].values()]

@@ -1,0 +1,128 @@
+"""Loading tasks: local files without a network, embedded ones, and errors that say what to do."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from evals.errors import DataError, TaskError
+from evals.task_index import index_folder, lm_eval_folder
+from evals.tasks import TaskSpec, load_tasks
+from tests.evals.conftest import arc_rows, write_rows
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+
+
+def test_local_files_are_read_in_place_of_the_hub(data: Path) -> None:
+    arc, gsm, anatomy = load_tasks([TaskSpec(task=name) for name in ("arc_easy", "gsm8k", "mmlu_anatomy")], data=data)
+    assert arc.metrics == ("acc", "acc_norm", "gold_prob", "gold_bits_per_byte")
+    assert gsm.metrics == ("exact_match/strict-match", "exact_match/flexible-extract", "gold_bits_per_byte")
+    assert gsm.higher_is_better["gold_bits_per_byte"] is False
+    assert (arc.default_metric, gsm.default_metric) == ("acc", "exact_match/strict-match")
+    assert [len(task.task.eval_docs) for task in (arc, gsm, anatomy)] == [10, 8, 6]
+    assert gsm.task.get_config("num_fewshot") == 5
+
+
+@pytest.mark.parametrize("name", ["mini_arc", "mini_gsm8k", "mini_mmlu"])
+def test_embedded_tasks_need_nothing(name: str, data: Path) -> None:
+    for loaded in (load_tasks([TaskSpec(task=name)]), load_tasks([TaskSpec(task=name)], data=data)):
+        assert {task.label for task in loaded} == {name}
+        assert all(len(task.task.eval_docs) > 0 for task in loaded)
+
+
+def test_variants_find_their_rows_by_the_hubs_names(data: Path) -> None:
+    for name in ("gsm8k_cot", "mmlu_anatomy_generative"):
+        assert load_tasks([TaskSpec(task=name)], data=data)[0].name == name
+    with pytest.raises(DataError, match="gsm8k_platinum"):
+        load_tasks([TaskSpec(task="gsm8k_platinum")], data=data)
+
+
+def test_a_split_that_nothing_needs_may_be_missing(tmp_path: Path) -> None:
+    write_rows(tmp_path / "arc_easy" / "test.jsonl", arc_rows("test", 3))
+    assert load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
+    with pytest.raises(DataError, match=r"few-shot examples, got no file .*arc_easy/train\.jsonl"):
+        load_tasks([TaskSpec(task="arc_easy", num_fewshot=5)], data=tmp_path)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"arc_easy/SPLIT\.jsonl"):
+        load_tasks([TaskSpec(task="arc_easy")], data=tmp_path)
+    write_rows(tmp_path / "arc_easy" / "train.jsonl", arc_rows("train", 3))
+    with pytest.raises(DataError, match=r"questions, got no file .*arc_easy/test\.jsonl"):
+        load_tasks([TaskSpec(task="arc_easy")], data=tmp_path)
+    with pytest.raises(DataError, match="must be a folder"):
+        load_tasks([TaskSpec(task="arc_easy")], data=tmp_path / "nowhere")
+
+
+def test_a_wrong_schema_is_named(tmp_path: Path) -> None:
+    write_rows(tmp_path / "arc_easy" / "test.jsonl", [{"prompt": "why?"}])
+    with pytest.raises(DataError, match="columns that the task's template reads.*'question' is undefined"):
+        load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
+    (tmp_path / "arc_easy" / "test.jsonl").write_text("not json\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"test\.jsonl: every line must be a JSON object"):
+        load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
+
+
+def test_unknown_names_come_with_the_nearest(data: Path) -> None:
+    with pytest.raises(TaskError, match=r"evaluate\.tasks\[1\]\.task: .*'arc_esy'; did you mean 'arc_easy'"):
+        load_tasks([TaskSpec(task="mini_arc"), TaskSpec(task="arc_esy")], data=data)
+    with pytest.raises(TaskError, match="mini_arcs.*did you mean 'mini_arc'"):
+        load_tasks([TaskSpec(task="mini_arcs")])
+    with pytest.raises(TaskError, match="metric: must be one of acc, acc_norm.*'acc_nrm'; did you mean 'acc_norm'"):
+        load_tasks([TaskSpec(task="arc_easy", metric="acc_nrm")], data=data)
+    with pytest.raises(TaskError, match="twice"):
+        load_tasks([TaskSpec(task="arc_easy"), TaskSpec(task="arc_easy")], data=data)
+
+
+@pytest.mark.parametrize("asked", ["exact_match,strict-match", "exact_match/strict-match", "exact_match"])
+def test_lm_evals_spelling_of_a_metric_is_understood(data: Path, asked: str) -> None:
+    (task,) = load_tasks([TaskSpec(task="gsm8k", metric=asked)], data=data)
+    assert task.spec.metric == task.default_metric == "exact_match/strict-match"
+
+
+def test_own_tasks_win_over_lm_evals(tmp_path: Path, data: Path) -> None:
+    base = lm_eval_folder() / "tasks" / "arc" / "arc_easy.yaml"
+    (tmp_path / "mine.yaml").write_text(f'include: {base}\ntask: arc_easy\ndoc_to_text: "Why? {{{{question}}}}"\n')
+    (task,) = load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=data, include_path=tmp_path)
+    assert task.task.doc_to_text(task.task.eval_docs[0]).startswith("Why? test 0")
+
+
+def test_the_index_knows_what_lm_eval_knows() -> None:
+    index = index_folder(lm_eval_folder() / "tasks")
+    assert len(index.names) > 10_000
+    assert set(index.collect("ai2_arc")) == {"ai2_arc", "arc_easy", "arc_challenge"} - {"ai2_arc"}
+    assert (
+        len(
+            [
+                name
+                for name in index.collect("mmlu")
+                if name not in {"mmlu", "mmlu_stem", "mmlu_other", "mmlu_humanities", "mmlu_social_sciences"}
+            ]
+        )
+        == 57
+    )
+    assert "leaderboard_bbh_snarks" in index.collect("leaderboard")
+
+
+def test_ifeval_without_its_sentence_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"punkt_tab.*nltk_data"):
+        load_tasks([TaskSpec(task="ifeval")], data=tmp_path)
+
+
+def test_a_hub_that_is_switched_off_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"must come from the hub.*--data DIR"):
+        load_tasks([TaskSpec(task="piqa")])
