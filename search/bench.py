@@ -100,7 +100,7 @@ class Bench:
                 self.tasks,
                 self._verified(part),
                 tokenizer=tokenizer,
-                metrics="all" if part == "test" else "asked",
+                metrics=section.verdict if part == "test" else "asked",
                 apply_chat_template=section.apply_chat_template,
                 system_instruction=section.system_instruction,
                 fewshot_as_multiturn=section.fewshot_as_multiturn,

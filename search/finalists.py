@@ -19,9 +19,9 @@ def order_finalists(values: Mapping[str, float], count: int) -> list[str]:
     return sorted(values, key=lambda name: -values[name])[:count]
 
 
-def name_winner(selection: Mapping[str, float], search: Mapping[str, float]) -> str:
+def name_winner(selection: Mapping[str, float], searched: Mapping[str, float]) -> str:
     """Return the finalist with the best selection value; the search value decides between equals."""
-    return max(selection, key=lambda name: (selection[name], search[name]))
+    return max(selection, key=lambda name: (selection[name], searched[name]))
 
 
 def compare(objective: Objective, winner: Scored, opponents: Mapping[str, Scored], *, seed: int) -> list[Comparison]:

@@ -51,6 +51,8 @@ class EvaluateSection(_Section):
         apply_chat_template: Wrap prompts in the model's chat template, as lm-eval's flag does.
         system_instruction: System prompt, as lm-eval's flag.
         fewshot_as_multiturn: Give few-shot examples as turns of the conversation, as lm-eval's flag.
+        verdict: Metrics measured on the test questions: ``all`` of every task, or those that are ``asked`` for, which
+            saves generating answers where only their likelihood is searched on.
     """
 
     tasks: tuple[TaskSpec, ...] = ()
@@ -61,6 +63,7 @@ class EvaluateSection(_Section):
     apply_chat_template: bool = False
     system_instruction: str | None = None
     fewshot_as_multiturn: bool = False
+    verdict: Literal["all", "asked"] = "all"
 
     @model_validator(mode="after")
     def _one_source_of_tasks(self) -> "EvaluateSection":
@@ -177,9 +180,8 @@ class LoadedStudy:
     def identity(self) -> dict[str, object]:
         """Return what makes two runs the same study: everything but budget, finalists, store and tracking."""
         document = self.file.model_dump(mode="json", exclude={"store", "tracking"})
-        search = document["search"]
         for key in ("trials", "max_hours", "finalists"):
-            search.pop(key)
+            document["search"].pop(key)
         return document
 
     def digest(self) -> str:
