@@ -13,23 +13,40 @@ import numpy as np
 from evals.errors import DataError
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
-HUB_SECONDS = 8.0
+HUB_SECONDS = 5.0
 
 LM_EVAL_SEEDS = {"python": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
 """The seeds that lm-eval's ``simple_evaluate`` sets by default."""
 
 
-def go_offline() -> None:
-    """Switch every Hugging Face library to offline, whether it is imported already or not."""
-    for name in OFFLINE:
-        os.environ[name] = "1"
-    for module, attribute in (("huggingface_hub.constants", "HF_HUB_OFFLINE"), ("datasets.config", "HF_HUB_OFFLINE")):
+_SWITCHES = (("huggingface_hub.constants", "HF_HUB_OFFLINE"), ("datasets.config", "HF_HUB_OFFLINE"))
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Switch every Hugging Face library to offline inside, whether it is imported before, inside or after."""
+    before = {name: os.environ.get(name) for name in OFFLINE}
+    usual = is_offline()
+    os.environ.update(dict.fromkeys(OFFLINE, "1"))
+    _switch(off=True)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        _switch(off=usual)
+
+
+def _switch(*, off: bool) -> None:
+    for module, attribute in _SWITCHES:
         if module in sys.modules:
-            setattr(sys.modules[module], attribute, True)
+            setattr(sys.modules[module], attribute, off)
 
 
 def is_offline() -> bool:
-    """Tell whether the user, or `go_offline`, has switched the hub off."""
+    """Tell whether the user, or `offline`, has switched the hub off."""
     return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in OFFLINE[:2])
 
 

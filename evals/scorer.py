@@ -96,6 +96,11 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """Name under which lm-eval would cache requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """What has been planned so far."""
+        return tuple(self._plans.values())
+
     def reset_cost(self) -> None:
         """Start counting anew."""
         self.cost = Cost()

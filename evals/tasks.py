@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from evals import local_data
-from evals.environment import LM_EVAL_SEEDS, find_punkt, go_offline, hub_answers, is_offline, kept_random_state
+from evals.environment import LM_EVAL_SEEDS, find_punkt, hub_answers, is_offline, kept_random_state, offline
 from evals.errors import DataError, TaskError
 from evals.metrics import canonical_metric, directions, metric_names
 from evals.task_index import find_files, lm_eval_folder, read_yaml
@@ -95,14 +96,17 @@ def load_tasks(
         raise DataError(f"{place}: data: must be a folder with TASK/SPLIT.jsonl, got {data}, which is not there")
     files = [_files_of(spec, include_path, f"{place}[{i}].task") for i, spec in enumerate(specs)]
     remote = [spec for spec, found in zip(specs, files, strict=True) if not (_is_mini(spec) or _local_files(found))]
-    if data is not None or not remote:
-        go_offline()
-    elif not is_offline() and not hub_answers():
-        go_offline()
+    needs_hub = data is None and bool(remote)
+    silent = needs_hub and not is_offline() and not hub_answers()
+    if silent:
         _log.warning("the hub does not answer; only what is cached can be used")
     loaded: list[LoadedTask] = []
-    for i, (spec, found) in enumerate(zip(specs, files, strict=True)):
-        loaded += _load(spec, found, data, f"{place}[{i}]")
+    with nullcontext() if needs_hub and not silent else offline():
+        for i, (spec, found) in enumerate(zip(specs, files, strict=True)):
+            loaded += _load(spec, found, data, f"{place}[{i}]")
+    leaves = [task.name for task in loaded]
+    if repeated := sorted({name for name in leaves if leaves.count(name) > 1}):
+        raise TaskError(f"{place}: must hold a task once, got {', '.join(repeated)} in two entries; remove one")
     return tuple(loaded)
 
 

@@ -42,7 +42,7 @@ def test_a_group_is_stratified_and_its_shown_rows_are_left_out(data: Path) -> No
 
 def test_too_few_rows_say_the_numbers(data: Path) -> None:
     tasks = load_tasks([TaskSpec(task="gsm8k", num_fewshot=5)], data=data)
-    with pytest.raises(DataError, match="gsm8k: must have 10 search and 10 selection .* got 14"):
+    with pytest.raises(DataError, match=r"gsm8k: must have 10 search and 10 selection .* got 14"):
         draw_questions(tasks, search=10, selection=10)
     with pytest.raises(DataError, match="must have 9 test questions, got 8"):
         draw_questions(tasks, search=1, selection=1, test=9)

@@ -1,7 +1,7 @@
 """Loading tasks: local files without a network, embedded ones, and errors that say what to do."""
 
+import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,12 @@ from tests.evals.conftest import arc_rows, write_rows
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a network was asked")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield
 
 
 def test_local_files_are_read_in_place_of_the_hub(data: Path) -> None:
@@ -65,7 +64,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 def test_a_wrong_schema_is_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "arc_easy" / "test.jsonl", [{"prompt": "why?"}])
-    with pytest.raises(DataError, match="columns that the task's template reads.*'question' is undefined"):
+    with pytest.raises(DataError, match=r"columns that the task's template reads.*'question' is undefined"):
         load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
     (tmp_path / "arc_easy" / "test.jsonl").write_text("not json\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"test\.jsonl: every line must be a JSON object"):
@@ -75,9 +74,9 @@ def test_a_wrong_schema_is_named(tmp_path: Path) -> None:
 def test_unknown_names_come_with_the_nearest(data: Path) -> None:
     with pytest.raises(TaskError, match=r"evaluate\.tasks\[1\]\.task: .*'arc_esy'; did you mean 'arc_easy'"):
         load_tasks([TaskSpec(task="mini_arc"), TaskSpec(task="arc_esy")], data=data)
-    with pytest.raises(TaskError, match="mini_arcs.*did you mean 'mini_arc'"):
+    with pytest.raises(TaskError, match=r"mini_arcs.*did you mean 'mini_arc'"):
         load_tasks([TaskSpec(task="mini_arcs")])
-    with pytest.raises(TaskError, match="metric: must be one of acc, acc_norm.*'acc_nrm'; did you mean 'acc_norm'"):
+    with pytest.raises(TaskError, match=r"metric: must be one of acc, acc_norm.*'acc_nrm'; did you mean 'acc_norm'"):
         load_tasks([TaskSpec(task="arc_easy", metric="acc_nrm")], data=data)
     with pytest.raises(TaskError, match="twice"):
         load_tasks([TaskSpec(task="arc_easy"), TaskSpec(task="arc_easy")], data=data)
@@ -126,3 +125,20 @@ def test_a_hub_that_is_switched_off_is_said(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match=r"must come from the hub.*--data DIR"):
         load_tasks([TaskSpec(task="piqa")])
+
+
+def test_a_task_inside_a_listed_group_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "pair.yaml").write_text("group: pair\ntask: [mmlu_anatomy, mmlu_virology]\n", encoding="utf-8")
+    with pytest.raises(TaskError, match="mmlu_anatomy in two entries"):
+        load_tasks([TaskSpec(task="pair"), TaskSpec(task="mmlu_anatomy")], data=data, include_path=tmp_path)
+
+
+def test_the_hub_is_switched_off_only_while_local_files_are_read(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    load_tasks([TaskSpec(task="arc_easy")], data=data)
+    assert constants.HF_HUB_OFFLINE is False
+    assert "HF_HUB_OFFLINE" not in os.environ
