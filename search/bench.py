@@ -10,10 +10,9 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
-from evals.scorer import LiveScorer
-
 from evals.harness import Evaluation
 from evals.questions import Question, QuestionSets, draw_questions
+from evals.scorer import LiveScorer
 from evals.suites import load_suite
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 from merge.engine import Merger
@@ -31,18 +30,36 @@ class Bench:
 
     Args:
         study: The study.
-        store: Its store.
         models_roots: Folders in which model names are looked up.
         device: Where the live model runs.
     """
 
-    def __init__(self, study: LoadedStudy, store: Store, models_roots: Sequence[Path], device: str) -> None:
+    def __init__(self, study: LoadedStudy, models_roots: Sequence[Path], device: str) -> None:
         self._study = study
-        self._store = store
+        self._kept: Store | None = None
         self._roots = models_roots
         self._device = device
         self._spaces = study.space.families
         self.recipes: tuple[Recipe, ...] = tuple(f.recipe(f.middle()) for f in self._spaces.values())
+
+    def check(self) -> None:
+        """Find out whether the parents fit each other and the questions are there, before anything is written.
+
+        Raises:
+            merge.errors.MergeError: A parent is missing or does not fit.
+            evals.errors.EvalError: A task, a metric or the data are wrong.
+        """
+        _ = self.merger, self._drawn
+
+    def use(self, store: Store) -> None:
+        """Keep what is fixed at the first start in this store, and take it from there later."""
+        self._kept = store
+
+    @property
+    def _store(self) -> Store:
+        if self._kept is None:
+            raise RuntimeError("Bench.use must be called before anything is scored")
+        return self._kept
 
     @cached_property
     def tasks(self) -> tuple[LoadedTask, ...]:
@@ -71,23 +88,22 @@ class Bench:
         pinned = self._store.pinned("questions")
         if isinstance(pinned, str):
             return QuestionSets.from_json(pinned)
-        drawn = self._draw()
-        self._store.pin("questions", drawn.to_json(), "restore the data")
-        return drawn
+        self._store.pin("questions", self._drawn.to_json(), "restore the data")
+        return self._drawn
 
     @cached_property
     def merger(self) -> Merger:
-        """Return the merger, its parents checked against each other and against the hashes of the first start."""
+        """Return the merger, its parents checked against each other."""
         merger = Merger(self._roots, seed=self._study.file.search.seed, device=self._device)
         for recipe in (*self.recipes, *self._study.known.values()):
             merger.check(recipe)
-        self._store.pin("parents", dict(merger.fingerprints()), "restore that model, or start a new study")
         return merger
 
     @cached_property
     def judge(self) -> Judge:
         """Return the judge, with the live model in place."""
         merger = self.merger
+        self._store.pin("parents", dict(merger.fingerprints()), "restore that model, or start a new study")
         model = new_live_model(merger, self.recipes[0], device=self._device)
         tokenizer = load_tokenizer(merger, self.recipes[0])
         scorer = LiveScorer(model, tokenizer)
@@ -119,7 +135,8 @@ class Bench:
         section = self._study.file.evaluate
         return section.tasks if section.suite is None else load_suite(section.suite).tasks
 
-    def _draw(self) -> QuestionSets:
+    @cached_property
+    def _drawn(self) -> QuestionSets:
         counts = self._study.file.evaluate.questions
         return draw_questions(
             self.tasks,
@@ -129,13 +146,8 @@ class Bench:
             seed=self._study.file.search.seed,
         )
 
-    @cached_property
-    def _drawn_again(self) -> QuestionSets:
-        drawn = self._draw()
-        self._store.pin("questions", drawn.to_json(), "the data changed: restore it, or start a new study")
-        return drawn
-
     def _verified(self, part: Part) -> tuple[Question, ...]:
         """Return the questions of a part, after making sure that the data still hold the same ones."""
-        _ = self._drawn_again
+        again = self._drawn.to_json()
+        self._store.pin("questions", again, "the data changed: restore it, or start a new study")
         return self.questions(part)

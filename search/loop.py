@@ -59,9 +59,13 @@ def run_search(
         merge.errors.MergeError: A parent is missing or does not fit.
         evals.errors.EvalError: A task, a metric or the data are wrong.
     """
+    bench = Bench(study, models_roots, device)
+    if not folder.exists():
+        bench.check()
     with _only_one(folder):
         store = Store(study.file.store or default_url(folder), study)
-        return _Run(study, store, Bench(study, store, models_roots, device), observer).to_the_end()
+        bench.use(store)
+        return _Run(study, store, bench, observer).to_the_end()
 
 
 @dataclass(frozen=True)

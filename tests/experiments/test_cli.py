@@ -191,7 +191,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(
     assert words in err
     assert "Traceback" not in err
     assert all(line.startswith("error: ") for line in err.splitlines())
-    assert not (tmp_path / "out" / "best.yaml").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
 def test_parents_that_do_not_fit_are_told_with_every_difference(

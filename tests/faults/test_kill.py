@@ -24,15 +24,16 @@ def test_a_killed_study_ends_with_the_trials_of_an_uninterrupted_one(tmp_path: P
     context.set_forkserver_preload(["search.loop", "lm_eval.evaluator", "transformers.models.llama"])
     chance = random.Random(0)
     interrupted = tmp_path / "interrupted"
-    killed = 0
-    while killed < KILLS:
+    in_flight = 0
+    for _ in range(KILLS):
         process = context.Process(target=run, args=(interrupted, tiny_models))
         process.start()
-        process.join(timeout=chance.uniform(2.0, 9.0))
+        process.join(timeout=chance.uniform(1.5, 5.0))
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, signal.SIGKILL)
+            in_flight += 1
         process.join()
-        killed += 1
+    assert in_flight, "every run ended before it could be killed: the test shows nothing"
     late, undisturbed = Recorder(), Recorder()
     study = parse_study(tiny_study(), place="tiny.yaml")
     run_search(study, interrupted, observer=late, models_roots=[tiny_models])
