@@ -29,24 +29,23 @@ class Karcher(AbstractMethod, name="karcher", parents=(1, None)):
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
-        tensors = [parent.whole for parent in group.parents]
+        tensors = [parent.whole.reshape(-1) for parent in group.parents]
         if len(tensors) == 1:
             return whole_tensor(tensors[0])
-        norms = [float(x.float().norm()) for x in tensors]
+        norms = [x.float().norm() for x in tensors]
         units = [x / norm for x, norm in zip(tensors, norms, strict=True) if norm > self.tol]
         if not units:
             return whole_tensor(torch.zeros_like(tensors[0]))
-        return whole_tensor(self._mean(units) * (sum(norms) / len(norms)))
+        length = float(torch.stack(norms).mean())
+        return whole_tensor(self._mean(torch.stack(units)) * length)
 
-    def _mean(self, units: list[Tensor]) -> Tensor:
-        share = 1 / len(units)
-        mean = torch.zeros_like(units[0])
-        for unit in units:
-            mean = mean + share * unit
+    def _mean(self, units: Tensor) -> Tensor:
+        shares = torch.full((len(units), 1), 1 / len(units), dtype=units.dtype, device=units.device)
+        mean = (units * shares).sum(dim=0)
         length = mean.float().norm()
         mean = mean / length if length > self.tol else units[0].clone()
         for _ in range(self.max_iter):
-            tangent = self._tangent(units, mean, share)
+            tangent = self._tangent(units, mean, shares)
             step = tangent.float().norm()
             if step < self.tol:
                 break
@@ -55,11 +54,8 @@ class Karcher(AbstractMethod, name="karcher", parents=(1, None)):
             mean = mean / length if length > self.tol else mean
         return mean
 
-    def _tangent(self, units: list[Tensor], mean: Tensor, share: float) -> Tensor:
-        tangent = torch.zeros_like(mean)
-        for unit in units:
-            dot = (unit * mean).sum().clamp(-1, 1)
-            angle = dot.acos()
-            if angle >= self.tol:
-                tangent = tangent + share * (angle / angle.sin()) * (unit - dot * mean)
-        return tangent
+    def _tangent(self, units: Tensor, mean: Tensor, shares: Tensor) -> Tensor:
+        dots = (units @ mean).clamp(-1, 1)
+        angles = dots.acos()
+        stretch = torch.where(angles < self.tol, 0.0, angles / angles.sin()).unsqueeze(-1)
+        return (shares * (stretch * (units - dots.unsqueeze(-1) * mean))).sum(dim=0)
