@@ -49,10 +49,10 @@ class QuestionSets:
     def from_json(cls, text: str) -> "QuestionSets":
         """Return the sets that `to_json` wrote."""
         read = json.loads(text)
-        search, selection, test = (
+        for_search, for_selection, for_test = (
             tuple(Question(*values) for values in read[name]) for name in ("search", "selection", "test")
         )
-        return cls(search, selection, test)
+        return cls(for_search, for_selection, for_test)
 
     def digest(self) -> str:
         """Return a sha256 over all three sets."""
@@ -91,6 +91,12 @@ class Leaf:
         self.loaded = loaded
         task = loaded.task
         self.test_name = "test" if task.has_test_docs() else "validation"
+
+    @classmethod
+    def of(cls, loaded: LoadedTask) -> "Leaf":
+        """Return the splits of `loaded`, read and hashed once however often they are asked for."""
+        leaf: Leaf = loaded.memo.setdefault("leaf", cls(loaded))
+        return leaf
 
     @cached_property
     def test(self) -> Split:
@@ -150,9 +156,9 @@ Count = int | Literal["all"]
 def draw_questions(
     tasks: Sequence[LoadedTask],
     *,
-    search: Count = 200,
-    selection: Count = 200,
-    test: Count = "all",
+    for_search: Count = 200,
+    for_selection: Count = 200,
+    for_test: Count = "all",
     seed: int = 0,
 ) -> QuestionSets:
     """Draw the three sets; counts are per label, shared among the leaves of a group in proportion to their size.
@@ -167,24 +173,24 @@ def draw_questions(
     """
     groups: dict[str, list[Leaf]] = {}
     for loaded in tasks:
-        groups.setdefault(loaded.label, []).append(Leaf(loaded))
+        groups.setdefault(loaded.label, []).append(Leaf.of(loaded))
     with kept_random_state():
-        return _draw_all(groups, search, selection, test, seed)
+        return _draw_all(groups, (for_search, for_selection, for_test), seed)
 
 
-def _draw_all(groups: dict[str, list[Leaf]], search: Count, selection: Count, test: Count, seed: int) -> QuestionSets:
+def _draw_all(groups: dict[str, list[Leaf]], counts: tuple[Count, Count, Count], seed: int) -> QuestionSets:
     used: set[str] = set()
     searched: list[Question] = []
     selected: list[Question] = []
     tested: list[Question] = []
     generators = {label: np.random.default_rng([seed, int(_digest(label), 16)]) for label in groups}
     for label, leaves in groups.items():
-        first, second = _draw(label, leaves, (search, selection, test), used, generators[label])
+        first, second = _draw(label, leaves, counts, used, generators[label])
         searched += first
         selected += second
         used |= {question.id for question in (*first, *second)}
     for label, leaves in groups.items():
-        tested += _draw_test(label, leaves, test, used, generators[label])
+        tested += _draw_test(label, leaves, counts[2], used, generators[label])
     return QuestionSets(tuple(sorted(searched)), tuple(sorted(selected)), tuple(sorted(tested)))
 
 

@@ -115,8 +115,8 @@ def _field(
     per_model: bool = False,
     required: bool = False,
 ) -> Any:
-    search = (limits.get("search_low", limits.get("low")), limits.get("search_high", limits.get("high")))
-    parameter = Parameter("", per_model, required, default, limits.get("low"), limits.get("high"), *search, kind, about)
+    tried = (limits.get("search_low", limits.get("low")), limits.get("search_high", limits.get("high")))
+    parameter = Parameter("", per_model, required, default, limits.get("low"), limits.get("high"), *tried, kind, about)
     return dataclasses.field(default=() if per_model else default, metadata={"parameter": parameter})
 
 

@@ -140,9 +140,9 @@ class Bench:
         counts = self._study.file.evaluate.questions
         return draw_questions(
             self.tasks,
-            search=counts.search,
-            selection=counts.selection,
-            test=counts.test,
+            for_search=counts.search,
+            for_selection=counts.selection,
+            for_test=counts.test,
             seed=self._study.file.search.seed,
         )
 

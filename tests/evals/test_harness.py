@@ -149,7 +149,7 @@ def test_gold_text_follows_the_prompt_as_a_fewshot_answer_does(data: Path, token
 @pytest.mark.parametrize("shots", ["official", "fixed"])
 def test_scored_questions_are_never_fewshot_examples(data: Path, tokenizer: Any, shots: str) -> None:
     tasks = load_tasks([TaskSpec(task="gsm8k", num_fewshot=5, fewshot=shots)], data=data)
-    sets = draw_questions(tasks, search=6, selection=6, seed=3)
+    sets = draw_questions(tasks, for_search=6, for_selection=6, seed=3)
     evaluation = Evaluation.build(tasks, sets.search, tokenizer=tokenizer, keep_apart=sets.selection)
     prompts = [one.own[0].args[0] for one in evaluation._asked]
     kept = {f"train {q.index} runs?" for q in (*sets.search, *sets.selection)}
@@ -165,7 +165,7 @@ def test_test_prompts_do_not_depend_on_what_was_built_before(data: Path, tokeniz
     (task,) = load_tasks([SPECS[1]], data=data)
     questions = scored_by_lm_eval([task])
     first = [one.own[0].args for one in Evaluation.build([task], questions, tokenizer=tokenizer)._asked]
-    Evaluation.build([task], draw_questions([task], search=4, selection=4).search, tokenizer=tokenizer)
+    Evaluation.build([task], draw_questions([task], for_search=4, for_selection=4).search, tokenizer=tokenizer)
     assert [one.own[0].args for one in Evaluation.build([task], questions, tokenizer=tokenizer)._asked] == first
 
 

@@ -12,7 +12,7 @@ from tests.evals.conftest import arc_rows, write_rows
 
 def test_sets_are_disjoint_and_come_from_the_right_splits(data: Path) -> None:
     tasks = load_tasks([TaskSpec(task="arc_easy", num_fewshot=3), TaskSpec(task="gsm8k", num_fewshot=3)], data=data)
-    sets = draw_questions(tasks, search=8, selection=7, test="all", seed=1)
+    sets = draw_questions(tasks, for_search=8, for_selection=7, for_test="all", seed=1)
     assert [len(part) for part in (sets.search, sets.selection, sets.test)] == [16, 14, 18]
     ids = [{(q.task, q.id) for q in part} for part in (sets.search, sets.selection, sets.test)]
     assert not ids[0] & ids[1] | ids[0] & ids[2] | ids[1] & ids[2]
@@ -24,7 +24,7 @@ def test_sets_are_disjoint_and_come_from_the_right_splits(data: Path) -> None:
 
 def test_the_seed_decides(data: Path) -> None:
     tasks = load_tasks([TaskSpec(task="gsm8k", num_fewshot=3)], data=data)
-    first, again, other = (draw_questions(tasks, search=5, selection=5, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (draw_questions(tasks, for_search=5, for_selection=5, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first.digest() == again.digest() != other.digest()
     assert QuestionSets.from_json(first.to_json()) == first
@@ -34,7 +34,7 @@ def test_a_group_is_stratified_and_its_shown_rows_are_left_out(data: Path) -> No
     tasks = load_tasks(
         [TaskSpec(task="mmlu_anatomy", num_fewshot=5), TaskSpec(task="mmlu_virology", num_fewshot=5)], data=data
     )
-    sets = draw_questions(tasks, search=2, selection=2, test=1, seed=0)
+    sets = draw_questions(tasks, for_search=2, for_selection=2, for_test=1, seed=0)
     for part, count in ((sets.search, 2), (sets.selection, 2), (sets.test, 1)):
         assert [q.task for q in part] == ["mmlu_anatomy"] * count + ["mmlu_virology"] * count
     assert {q.split for q in sets.search} == {"test"}, "mmlu has no rows that are not scored"
@@ -43,10 +43,10 @@ def test_a_group_is_stratified_and_its_shown_rows_are_left_out(data: Path) -> No
 def test_too_few_rows_say_the_numbers(data: Path) -> None:
     tasks = load_tasks([TaskSpec(task="gsm8k", num_fewshot=5)], data=data)
     with pytest.raises(DataError, match=r"gsm8k: must have 10 search and 10 selection .* got 14"):
-        draw_questions(tasks, search=10, selection=10)
+        draw_questions(tasks, for_search=10, for_selection=10)
     with pytest.raises(DataError, match="must have 9 test questions, got 8"):
-        draw_questions(tasks, search=1, selection=1, test=9)
-    assert len(draw_questions(tasks, search="all", selection=4).search) == 10
+        draw_questions(tasks, for_search=1, for_selection=1, for_test=9)
+    assert len(draw_questions(tasks, for_search="all", for_selection=4).search) == 10
 
 
 def test_a_row_that_stands_in_the_test_split_too_is_not_drawn(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_row_that_stands_in_the_test_split_too_is_not_drawn(tmp_path: Path) ->
     write_rows(tmp_path / "arc_easy" / "validation.jsonl", repeated[:2])
     write_rows(tmp_path / "arc_easy" / "test.jsonl", [*test, test[0]])
     tasks = load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
-    sets = draw_questions(tasks, search="all", selection="all", test="all")
+    sets = draw_questions(tasks, for_search="all", for_selection="all", for_test="all")
     assert len(sets.search) + len(sets.selection) == 8
     assert len({q.id for q in sets.test}) == 7, "a repeated test row keeps an id of its own"
 
