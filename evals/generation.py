@@ -130,13 +130,15 @@ class Generator:
         forward: Runs the model.
         device: Where the model is.
         rows: Most rows at a time.
+        tokens: Most tokens of one pass; one prompt may be longer.
         min_prefix: Shortest common beginning of all prompts that is held once.
     """
 
-    def __init__(self, forward: Forward, device: Any, *, rows: int, min_prefix: int) -> None:
+    def __init__(self, forward: Forward, device: Any, *, rows: int, tokens: int, min_prefix: int) -> None:
         self._forward = forward
         self._device = device
         self._limit = rows
+        self._tokens = tokens
         self._min_prefix = min_prefix
         self.tokens_run = 0
 
@@ -154,7 +156,7 @@ class Generator:
         while waiting or rows:
             free = rows_at_once - len(rows)
             if waiting and (free >= max(1, rows_at_once // 4) or not rows):
-                entering = [waiting.pop() for _ in range(min(free, len(waiting)))]
+                entering = self._next(waiting, free, [len(prompt) for prompt in own])
                 rows += [_Row(prompt) for prompt in entering]
                 best = self._enter(slots, prefix, shared, [own[i] for i in entering])
                 fresh = rows[-len(entering) :]
@@ -177,6 +179,17 @@ class Generator:
         first = tokens[0]
         shared = min(min(common_prefix(first, other), len(other) - 1) for other in tokens)
         return shared if shared >= self._min_prefix else 0
+
+    def _next(self, waiting: list[int], free: int, lengths: Sequence[int]) -> list[int]:
+        """Take the longest waiting prompts that fit into one pass without much padding."""
+        entering = [waiting.pop()]
+        longest = lengths[entering[0]]
+        while waiting and len(entering) < free:
+            fits = (len(entering) + 1) * longest <= self._tokens and lengths[waiting[-1]] >= 0.75 * longest
+            if not fits:
+                break
+            entering.append(waiting.pop())
+        return entering
 
     def _prefill(self, prefix: Ints) -> Layers:
         state = Pass(reach=len(prefix), captured=[])

@@ -180,7 +180,7 @@ def _ask_leaf(
 ) -> list[_Asked]:
     if not questions:
         return []
-    leaf = Leaf(loaded)
+    leaf = Leaf.of(loaded)
     excluded = set()
     for question in (*questions, *apart):
         split = leaf.split(question.split)

@@ -173,12 +173,8 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def _plainly(self, kind: str, requests: Sequence[Any], reason: str) -> list[Any]:
         if self._plain is None:
-            from lm_eval.models.huggingface import HFLM
-
             _log.warning("scoring without sharing: %s", reason)
-            self._plain = HFLM(
-                pretrained=self.model, tokenizer=self.tokenizer, batch_size=4, max_length=self.max_length
-            )
+            self._plain = stock_scorer(self.model, self.tokenizer, max_length=self.max_length)
         return list(getattr(self._plain, kind)(list(requests), disable_tqdm=True))
 
     def _score(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
@@ -266,9 +262,8 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         prompts = [self.tok_encode(request.args[0])[-room:] for request in requests]
         ending = self._ending(stops, longest)
         while True:
-            generator = Generator(
-                Passes(self.model, self.device).logits, self.device, rows=self._rows, min_prefix=self._budget.min_prefix
-            )
+            limits = {"rows": self._rows, "tokens": self._budget.tokens, "min_prefix": self._budget.min_prefix}
+            generator = Generator(Passes(self.model, self.device).logits, self.device, **limits)
             try:
                 generated = generator.run(prompts, ending)
                 break
@@ -288,6 +283,13 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     def _text(self, tokens: Sequence[int], stops: list[str]) -> str:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return str(postprocess_generated_text(generation=text, stop=stops, think_end_token=None))
+
+
+def stock_scorer(model: Any, tokenizer: Any, *, batch_size: int = 4, max_length: int | None = None) -> Any:
+    """Return lm-eval's own scorer of a live model."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
 
 
 class _Clock:

@@ -58,6 +58,7 @@ class LoadedTask:
         higher_is_better: Direction of each metric.
         task: lm-eval's task object.
         group: lm-eval's group object of `label`, which defines how leaves are aggregated; None for a single task.
+        memo: What has been worked out from its rows, so that it is done once.
     """
 
     label: str
@@ -68,6 +69,7 @@ class LoadedTask:
     higher_is_better: dict[str, bool]
     task: Any = field(repr=False, compare=False)
     group: Any = field(default=None, repr=False, compare=False)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def load_tasks(

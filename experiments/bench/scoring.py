@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python -m experiments.bench.scoring MODEL DATA --only arc-0,mmlu-5 --questions 12
 
 Both sides score the same prepared requests, so lm-eval's own work of building prompts anew for every model is not
-counted against it. The floor is the time that the matrix products of the unique tokens alone would take here.
+counted against it; the first run, in which requests are planned, is not counted either. The floor is the time that
+the matrix products of the unique tokens alone would take here.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import torch
 from evals.harness import Evaluation
 from evals.questions import Leaf
 from evals.results import Results
-from evals.scorer import LiveScorer
+from evals.scorer import LiveScorer, stock_scorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 
 
@@ -98,11 +99,10 @@ def floor_seconds(scorer: LiveScorer, model: Any) -> float:
 
 def compare(name: str, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> None:
     """Print one line about one case."""
-    from lm_eval.models.huggingface import HFLM
-
     evaluation = prepare(CASES[name], arguments.data, arguments.questions, tokenizer)
     live = LiveScorer(model, tokenizer)
-    peer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=arguments.batch_size)
+    peer = stock_scorer(model, tokenizer, batch_size=arguments.batch_size)
+    evaluation.run(live)
     ours, theirs = [], []
     for _ in range(arguments.repeats):
         ours.append(timed(lambda: evaluation.run(live)))

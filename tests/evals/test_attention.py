@@ -1,0 +1,58 @@
+"""Attention over a prefix and a batch of rows, joined, against attention over both at once."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from evals.attention import Pass, UnshareableError, _plain, attend, normalised, using
+
+HEADS, SHARED, DIM, PREFIX, LENGTH, BATCH = 4, 2, 8, 7, 5, 3
+
+
+def tensors(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(length)
+    return torch.randn(batch, HEADS, length, DIM), *(torch.randn(batch, SHARED, length, DIM) for _ in range(2))  # type: ignore[return-value]
+
+
+def module(layer: int = 0) -> Any:
+    return SimpleNamespace(layer_idx=layer, is_causal=True)
+
+
+def test_a_joined_prefix_is_attention_over_both() -> None:
+    q, k, v = tensors(BATCH, LENGTH)
+    _, prefix_k, prefix_v = tensors(1, PREFIX)
+    with using(Pass(reach=PREFIX + LENGTH, prefix=[(prefix_k, prefix_v)])):
+        found, _ = attend(module(), q, k, v, None, scaling=0.3)
+    whole_k = torch.cat([prefix_k.expand(BATCH, -1, -1, -1), k], 2)
+    whole_v = torch.cat([prefix_v.expand(BATCH, -1, -1, -1), v], 2)
+    seen = torch.ones(LENGTH, PREFIX + LENGTH, dtype=torch.bool).tril(PREFIX)
+    expected = scaled_dot_product_attention(q, whole_k, whole_v, attn_mask=seen, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("masked", ["causal", "mask", "all"])
+def test_the_plain_formula_is_the_fused_kernel(masked: str) -> None:
+    q, k, v = tensors(BATCH, LENGTH)
+    mask = None
+    if masked == "mask":
+        mask = torch.zeros(BATCH, 1, LENGTH, LENGTH).masked_fill_(
+            torch.ones(LENGTH, LENGTH).triu(2).bool(), float("-inf")
+        )
+    fused = normalised(q, k, v, mask=mask, causal=masked == "causal")
+    plain = _plain(q, k, v, mask=mask, causal=masked == "causal", scaling=None)
+    for one, other in zip(fused, plain, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"), [({"sliding_window": 4}, "window"), ({"softcap": 30.0}, "caps"), ({"s_aux": 1.0}, "sinks")]
+)
+def test_what_cannot_be_shared_is_refused(options: dict[str, Any], why: str) -> None:
+    q, k, v = tensors(1, LENGTH)
+    with using(Pass(reach=LENGTH)), pytest.raises(UnshareableError, match=why):
+        attend(module(), q, k, v, None, **options)
+    with pytest.raises(UnshareableError, match="outside"):
+        attend(module(), q, k, v, None)
