@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -128,7 +129,7 @@ class Merger:
         targets = destinations(model, plan)
         state = self._live.setdefault(model, LiveState())
         written = skipped = bytes_read = bytes_written = 0
-        with torch.no_grad():
+        with torch.no_grad(), _one_thread():
             for tensor in plan.tensors:
                 target = targets.get(tensor.name)
                 signature = (tensor, run.draws.version() if tensor.method.random else None)
@@ -168,11 +169,11 @@ class Merger:
         return write_folder(out, plan, recipe, tensors, donor, options)
 
     def _results(self, plan: Plan, run: _Run) -> Iterator[Tensor]:
-        with torch.no_grad():
-            for tensor in plan.tensors:
-                result = torch.empty(tensor.shape, dtype=tensor.dtype)
+        for tensor in plan.tensors:
+            result = torch.empty(tensor.shape, dtype=tensor.dtype)
+            with torch.no_grad(), _one_thread():
                 self._merge(tensor, run, result)
-                yield result
+            yield result
 
     def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> _Run:
         number = self.seed if seed is None else seed
@@ -235,6 +236,20 @@ class Merger:
         if not facts.get(("finite", operand.identity), lambda: _finite(operand.raw)):
             reference, name = operand.key
             raise CheckpointError(f"{reference}: {name}: must be finite, got NaN or infinity; repair it or allow NaN")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch on one thread: merging is bound by memory, and barriers between threads cost 10 times the work.
+
+    It also makes results the same for any number of threads.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _finite(block: Tensor) -> bool:
