@@ -14,7 +14,8 @@ from torch import Tensor
 
 from evals.attention import Layers, Pass
 from evals.errors import ScoringError
-from evals.prefix_tree import Ints, common_prefix
+from evals.plan import Ints
+from evals.prefix_tree import common_prefix
 
 CHECK_EVERY = 4
 """A stop string is looked for when so many tokens have come; the text is cut where it begins, however late."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evals.aggregation import Aggregator
+from evals.chat import chat_renderer
 from evals.environment import LM_EVAL_SEEDS, kept_random_state
 from evals.errors import DataError, ScoringError, TaskError
 from evals.metrics import (
@@ -59,26 +60,6 @@ class _Asked:
     @property
     def requests(self) -> tuple[Any, ...]:
         return self.own if self.gold_request is None else (*self.own, self.gold_request)
-
-
-def chat_renderer(tokenizer: Any) -> Callable[..., str]:
-    """Return what lm-eval's ``HFLM.apply_chat_template`` does: a template that refuses a system role gets none."""
-
-    def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
-        import jinja2
-
-        options = {
-            "tokenize": False,
-            "add_generation_prompt": add_generation_prompt,
-            "continue_final_message": not add_generation_prompt,
-        }
-        try:
-            return str(tokenizer.apply_chat_template(messages, **options))
-        except jinja2.exceptions.TemplateError:
-            rest = [message for message in messages if message["role"] != "system"]
-            return str(tokenizer.apply_chat_template(rest, **options))
-
-    return render
 
 
 class Evaluation:

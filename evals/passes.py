@@ -8,7 +8,8 @@ from torch import Tensor
 
 from evals.attention import Layers, Pass, UnshareableError, using
 from evals.errors import ScoringError
-from evals.prefix_tree import Budget, Forward, Ints, Plan, Request, build_plan
+from evals.plan import Budget, Forward, Ints, Plan, Request
+from evals.prefix_tree import build_plan
 
 _PROBE = 40
 

@@ -17,12 +17,14 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from evals.attention import UnshareableError, shared_attention
+from evals.chat import chat_renderer
 from evals.errors import ScoringError
 from evals.generation import Ending, Generator
-from evals.harness import chat_renderer
 from evals.passes import Passes, probe
-from evals.prefix_tree import ROW, Budget, Plan, Request, build_plan
+from evals.plan import ROW, Budget, Plan, Request
+from evals.prefix_tree import build_plan
 from evals.results import Cost
+from evals.stock import is_greedy, model_length, stock_scorer
 
 _log = logging.getLogger(__name__)
 _PLANS_KEPT = 256
@@ -56,7 +58,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         super().__init__()
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.max_length = max_length or _model_length(model, tokenizer)
+        self.max_length = max_length or model_length(model, tokenizer)
         self.max_gen_toks = 256
         self.fallback_reason: str | None = None if share else "sharing is switched off"
         self.cost = Cost()
@@ -249,7 +251,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     def _generate(self, requests: Sequence[Any]) -> list[str]:
         """Continue prompts that have the same settings."""
         settings = normalize_gen_kwargs(dict(requests[0].args[1]), self.max_gen_toks)
-        if _is_greedy(self.model, settings):
+        if is_greedy(self.model, settings):
             return self._run("generate_until", requests, partial(self._generate_greedily, settings))
         return self._plainly("generate_until", requests, "a task samples, searches beams or penalises")
 
@@ -285,13 +287,6 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return str(postprocess_generated_text(generation=text, stop=stops, think_end_token=None))
 
 
-def stock_scorer(model: Any, tokenizer: Any, *, batch_size: int = 4, max_length: int | None = None) -> Any:
-    """Return lm-eval's own scorer of a live model."""
-    from lm_eval.models.huggingface import HFLM
-
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
-
-
 class _Clock:
     """Adds the wall-clock time inside to a scorer's cost."""
 
@@ -303,23 +298,3 @@ class _Clock:
 
     def __exit__(self, *_: object) -> None:
         self._scorer.cost += Cost(seconds=time.perf_counter() - self._started)
-
-
-def _model_length(model: Any, tokenizer: Any) -> int:
-    """Return the longest input as lm-eval does: from the model's config, the tokenizer, else 2,048."""
-    config = getattr(model.config, "text_config", None) or model.config
-    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
-        if getattr(config, name, None) is not None:
-            return int(getattr(config, name))
-    length = getattr(tokenizer, "model_max_length", None)
-    return int(length) if length is not None and length < 10**12 else 2048
-
-
-def _is_greedy(model: Any, settings: Mapping[str, Any]) -> bool:
-    """Tell whether a generation is plainly greedy: no sampling, beams or penalties."""
-    config = getattr(model, "generation_config", None)
-    changed = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "encoder_no_repeat_ngram_size": 0}
-    if any((getattr(config, name, None) or usual) != usual for name, usual in changed.items()):
-        return False
-    plain = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
-    return not settings.get("do_sample") and not set(settings) - plain

@@ -21,7 +21,8 @@ import torch
 from evals.harness import Evaluation
 from evals.questions import Leaf
 from evals.results import Results
-from evals.scorer import LiveScorer, stock_scorer
+from evals.scorer import LiveScorer
+from evals.stock import stock_scorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 
 

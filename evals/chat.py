@@ -1,0 +1,24 @@
+"""Renders messages with a tokenizer's chat template, as lm-eval does."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def chat_renderer(tokenizer: Any) -> Callable[..., str]:
+    """Return what lm-eval's ``HFLM.apply_chat_template`` does: a template that refuses a system role gets none."""
+
+    def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
+        import jinja2
+
+        options = {
+            "tokenize": False,
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt,
+        }
+        try:
+            return str(tokenizer.apply_chat_template(messages, **options))
+        except jinja2.exceptions.TemplateError:
+            rest = [message for message in messages if message["role"] != "system"]
+            return str(tokenizer.apply_chat_template(rest, **options))
+
+    return render
