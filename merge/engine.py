@@ -19,7 +19,8 @@ from merge.group import Group, Operand
 from merge.live import LiveState, MergeStats, destinations
 from merge.masks import AbstractDraws, CounterDraws, StreamDraws
 from merge.method import Kernel
-from merge.plan import Ingredient, Plan, Planner, TensorPlan, outer_name, torch_dtype
+from merge.plan import Planner, outer_name, torch_dtype
+from merge.planned import Ingredient, Plan, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.tokenizer import Vocabulary, build_vocabulary

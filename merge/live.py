@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from merge.chat_template import chat_template
 from merge.errors import CheckpointError, CompatibilityError
 from merge.layers import is_head
-from merge.plan import Plan
+from merge.planned import Plan
 from merge.recipe import Recipe
 from merge.tokenizer import load_tokenizer_of
 

@@ -92,31 +92,39 @@ def _inputs(
     if method.base_model == "required" and root is None:
         if path[-1] == "models" or path[-2:] == (0, "sources"):
             yield (*path[: -1 if path[-1] == "models" else -3], "base_model"), f"{method.method} needs a base model"
-        return
-    if method.base_model == "required" and not appended and root not in names:
+    elif method.base_model == "required" and not appended and root not in names:
         yield path, f"the base model {root} must be one of the sources; list it with the same number of layers"
     parents = [name for name in names if name != root or method.base_model == "ignored"]
     low, high = method.parents
-    if len(parents) < low or (high is not None and len(parents) > high):
+    if (root or method.base_model != "required") and not low <= len(parents) <= (
+        len(parents) if high is None else high
+    ):
         yield path, f"{method.method} {_count(method)}, got {len(parents)}"
-    required = [p for p in method.parameters().values() if p.required]
-    for parameter in (p for p in required if not p.per_model):
-        if not any(_has(level, parameter.name) for level in chain):
-            yield (*path[:-1], "parameters", parameter.name), f"{method.method} needs it, got none"
-    seen = {
-        name
-        for name in names
-        for _, e in listed
-        if reference_text(e.get("model")) == name
-        for p in required
-        if p.per_model and _has(e.get("parameters"), p.name)
-    }
+    yield from _lacking(method, listed, path, chain, parents)
     for index, entry in listed:
-        name, here = reference_text(entry.get("model")), (*path, index, "parameters")
-        for parameter in (p for p in required if p.per_model and name in parents and name not in seen):
-            if not any(_has(level, parameter.name) for level in chain):
-                yield (*here, parameter.name), f"{method.method} needs it for every model, got none"
-        yield from _own(method, entry.get("parameters"), here)
+        yield from _own(method, entry.get("parameters"), (*path, index, "parameters"))
+
+
+def _lacking(
+    method: type[AbstractMethod],
+    listed: Sequence[tuple[int, Mapping[str, Any]]],
+    path: Path,
+    chain: Sequence[object],
+    parents: Sequence[str | None],
+) -> Iterator[tuple[Path, str]]:
+    """Return the required parameters that no level gives."""
+    for parameter in (p for p in method.parameters().values() if p.required):
+        if any(_has(level, parameter.name) for level in chain):
+            continue
+        if not parameter.per_model:
+            yield (*path[:-1], "parameters", parameter.name), f"{method.method} needs it, got none"
+            continue
+        given = {reference_text(e.get("model")) for _, e in listed if _has(e.get("parameters"), parameter.name)}
+        for index, entry in listed:
+            name = reference_text(entry.get("model"))
+            if name in parents and name not in given:
+                here = (*path, index, "parameters", parameter.name)
+                yield here, f"{method.method} needs it for every model, got none"
 
 
 def _count(method: type[AbstractMethod]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from merge.card import model_card
 from merge.errors import OutputError
-from merge.plan import Plan, TensorPlan
+from merge.planned import Plan, TensorPlan
 from merge.recipe import Recipe
 from merge.safetensors_file import write_header, write_tensor
 
