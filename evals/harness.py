@@ -108,14 +108,8 @@ class Evaluation:
         """
         chat = chat_renderer(tokenizer) if apply_chat_template else None
         prompting = Prompting(chat, system_instruction, fewshot_as_multiturn)
-        by_leaf: defaultdict[str, list[Question]] = defaultdict(list)
-        apart: defaultdict[str, list[Question]] = defaultdict(list)
-        for question in questions:
-            by_leaf[question.task].append(question)
-        for question in keep_apart:
-            apart[question.task].append(question)
-        strangers = set(by_leaf) - {loaded.name for loaded in tasks}
-        if strangers:
+        by_leaf, apart = _per_leaf(questions), _per_leaf(keep_apart)
+        if strangers := set(by_leaf) - {loaded.name for loaded in tasks}:
             raise TaskError(f"questions: must belong to the loaded tasks, got {', '.join(sorted(strangers))}")
         asked: list[_Asked] = []
         with kept_random_state():
@@ -150,6 +144,13 @@ class Evaluation:
                 time.perf_counter() - started,
             )
             return results_of(items, self._aggregate, cost)
+
+
+def _per_leaf(questions: Sequence[Question]) -> defaultdict[str, list[Question]]:
+    leaves: defaultdict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        leaves[question.task].append(question)
+    return leaves
 
 
 def _ask_leaf(

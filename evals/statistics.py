@@ -60,13 +60,7 @@ def paired_bootstrap(
     x, y = _pairs(a, b)
     if not 0 < level < 1 or samples < 1:
         raise ValueError(f"level must be in (0, 1) and samples at least 1, got {level=} and {samples=}")
-    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
-    strata = np.unique(np.zeros(len(x)) if groups is None else np.asarray(groups), return_inverse=True)[1]
-    if len(w) != len(x) or len(strata) != len(x) or (w < 0).any() or w.sum() <= 0:
-        raise ValueError(
-            "weights and groups must be one per question, weights not negative and not all 0, "
-            f"got {len(w)} and {len(strata)} for {len(x)}"
-        )
+    w, strata = _design(len(x), weights, groups)
     differences = w * (x - y)
     rng = np.random.default_rng(seed)
     top, bottom = np.zeros(samples), np.zeros(samples)
@@ -77,6 +71,17 @@ def paired_bootstrap(
     drawn = np.divide(top, bottom, out=np.full(samples, estimate), where=bottom > 0)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level)
+
+
+def _design(n: int, weights: ArrayLike | None, groups: ArrayLike | None) -> tuple[Array, NDArray[np.int64]]:
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    strata = np.unique(np.zeros(n) if groups is None else np.asarray(groups), return_inverse=True)[1]
+    if len(w) != n or len(strata) != n or (w < 0).any() or w.sum() <= 0:
+        raise ValueError(
+            "weights and groups must be one per question, weights not negative and not all 0, "
+            f"got {len(w)} and {len(strata)} for {n}"
+        )
+    return w, strata
 
 
 def _resample(differences: Array, w: Array, rng: np.random.Generator, top: Array, bottom: Array) -> None:
