@@ -173,13 +173,13 @@ def test_global_random_state_is_left_alone(data: Path, model: Any, tokenizer: An
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
-    expected = (random.random(), np.random.rand(), float(torch.rand(1)))  # noqa: NPY002, S311
+    expected = (random.random(), np.random.rand(), float(torch.rand(1)))  # noqa: NPY002
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
     tasks = load_tasks([SPECS[0]], data=data)
     Evaluation.build(tasks, scored_by_lm_eval(tasks)[:2], tokenizer=tokenizer).run(LiveScorer(model, tokenizer))
-    assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected  # noqa: NPY002, S311
+    assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected  # noqa: NPY002
 
 
 def test_changed_data_is_found_out(data: Path, tokenizer: Any) -> None:
