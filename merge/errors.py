@@ -5,6 +5,7 @@
     ├── CheckpointError     (ValueError)       a model folder or adapter cannot be used
     ├── CompatibilityError  (ValueError)       the parents do not fit each other, every difference at once
     ├── OutputError         (OSError)          the result cannot be written
+    │   └── OutputTakenError (ValueError)      something else is where the result should go
     └── NumericalError      (ArithmeticError)  a parent or a result is not finite
 
 A message reads ``place: what must hold, got what; remedy``; several faults stand on several lines.
@@ -32,6 +33,10 @@ class CompatibilityError(MergeError, ValueError):
 
 class OutputError(MergeError, OSError):
     """The output folder cannot be written."""
+
+
+class OutputTakenError(OutputError, ValueError):
+    """Something that may not be replaced is where the output should go."""
 
 
 class NumericalError(MergeError, ArithmeticError):

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from merge.card import model_card
-from merge.errors import OutputError
+from merge.errors import OutputError, OutputTakenError
 from merge.planned import Plan, TensorPlan
 from merge.recipe import Recipe
 from merge.safetensors_file import write_header, write_tensor
@@ -70,12 +70,13 @@ def write_folder(
     """Write the tensors, in the plan's order, and everything beside them; return the folder.
 
     Raises:
-        OutputError: The folder is not empty, or writing failed; nothing is left behind.
+        OutputTakenError: The folder is not empty.
+        OutputError: Writing failed; nothing is left behind.
     """
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: must be a folder, got a file")
+        raise OutputTakenError(f"{out}: must be a folder, got a file; choose another one")
     if out.is_dir() and any(out.iterdir()) and not options.force:
-        raise OutputError(f"{out}: must be empty; choose another folder or use --force")
+        raise OutputTakenError(f"{out}: must be empty; choose another folder or use --force")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))

@@ -14,7 +14,7 @@ from evals.harness import Evaluation
 from evals.questions import Question
 from evals.results import Results, merge_results
 from merge.engine import Merger
-from merge.errors import NumericalError
+from merge.errors import MergeError
 from merge.recipe import Recipe
 from search.objective import Objective
 from search.race import Race
@@ -76,7 +76,7 @@ class Judge:
             self._merger.merge_live(recipe, self._model, seed=self._seed)
             merged = time.perf_counter()
             results, answered = self._ask(evaluation, blocks, race, incumbent)
-        except (NumericalError, ScoringError, torch.OutOfMemoryError, MemoryError) as error:
+        except (MergeError, ScoringError, torch.OutOfMemoryError, MemoryError) as error:
             return Failed(str(error).strip() or type(error).__name__, type(error).__name__)
         seconds = Seconds(merge=merged - start, score=time.perf_counter() - merged)
         results = replace(results, answers=_as_stored(results.answers))
