@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -151,14 +151,16 @@ def _unique(contents: Sequence[str]) -> tuple[str, ...]:
 
 
 Count = int | Literal["all"]
+Counts = Count | Mapping[str, Count]
+"""A number for every label, or one number per label."""
 
 
 def draw_questions(
     tasks: Sequence[LoadedTask],
     *,
-    for_search: Count = 200,
-    for_selection: Count = 200,
-    for_test: Count = "all",
+    for_search: Counts = 200,
+    for_selection: Counts = 200,
+    for_test: Counts = "all",
     seed: int = 0,
 ) -> QuestionSets:
     """Draw the three sets; counts are per label, shared among the leaves of a group in proportion to their size.
@@ -175,22 +177,34 @@ def draw_questions(
     for loaded in tasks:
         groups.setdefault(loaded.label, []).append(Leaf.of(loaded))
     with kept_random_state():
-        return _draw_all(groups, (for_search, for_selection, for_test), seed)
+        counts = {
+            label: (_count(for_search, label), _count(for_selection, label), _count(for_test, label))
+            for label in groups
+        }
+        return _draw_all(groups, counts, seed)
 
 
-def _draw_all(groups: dict[str, list[Leaf]], counts: tuple[Count, Count, Count], seed: int) -> QuestionSets:
+def _count(counts: Counts, label: str) -> Count:
+    if not isinstance(counts, Mapping):
+        return counts
+    if label not in counts:
+        raise DataError(f"{label}: must have a number of questions, got one for {', '.join(counts)} alone; add it")
+    return counts[label]
+
+
+def _draw_all(groups: dict[str, list[Leaf]], counts: dict[str, tuple[Count, Count, Count]], seed: int) -> QuestionSets:
     used: set[str] = set()
     searched: list[Question] = []
     selected: list[Question] = []
     tested: list[Question] = []
     generators = {label: np.random.default_rng([seed, int(_digest(label), 16)]) for label in groups}
     for label, leaves in groups.items():
-        first, second = _draw(label, leaves, counts, used, generators[label])
+        first, second = _draw(label, leaves, counts[label], used, generators[label])
         searched += first
         selected += second
         used |= {question.id for question in (*first, *second)}
     for label, leaves in groups.items():
-        tested += _draw_test(label, leaves, counts[2], used, generators[label])
+        tested += _draw_test(label, leaves, counts[label][2], used, generators[label])
     return QuestionSets(tuple(sorted(searched)), tuple(sorted(selected)), tuple(sorted(tested)))
 
 

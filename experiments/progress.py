@@ -74,15 +74,16 @@ class ConsoleProgress:
         return fmean(self._durations) * max(0, self._outlook.trials - len(self._durations))
 
     def _line(self, record: TrialRecord) -> str:
-        head = f"{record.kind:9s} {escape(record.name):18s} {escape(record.family):16s}"
+        head = f"{record.kind:9s} {escape(record.name):21s} {escape(record.family):16s}"
         if record.state == "failed":
             return f"{head} [red]failed[/]: {escape(record.reason or '')}"
         shown = self._outlook.metrics if self._outlook is not None else ()
         scores = "  ".join(f"{escape(name)} {record.metrics[name]:.4f}" for name in shown if name in record.metrics)
+        seconds = f"{sum(record.parts.values()):.1f} s"
         line = f"{head} {record.metrics['objective']:.4f}  [dim]{scores}[/]"
         if record.state == "stopped":
-            return f"{line}  [yellow]stopped[/] [dim]{escape(record.reason or '')[len('stopped by the race ') :]}[/]"
-        seconds = f"{sum(record.parts.values()):.1f} s"
+            stopped = (record.reason or "").removeprefix("stopped by the race ")
+            return f"{line}  [dim]{seconds}[/]  [yellow]stopped[/] [dim]{escape(stopped)}[/]"
         if record.part != "search":
             return f"{line}  [dim]{record.part} questions, {seconds}[/]"
         best = "  [green]best[/]" if self._best[1] == record.name else ""

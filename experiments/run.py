@@ -1,5 +1,7 @@
 """Runs a study for a person: reads its file, shows progress, mirrors to MLflow, prints the verdict and the places."""
 
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -173,16 +175,29 @@ def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri
     store = study.file.store or f"sqlite:///{folder.root / 'study.db'}"
     rows: list[tuple[str, Path | str, str]] = [
         ("recipe", folder.best, f"cat {folder.best}"),
-        ("answers", folder.answers, f"python -c \"import pandas; print(pandas.read_csv('{folder.answers}'))\""),
+        (
+            "answers",
+            folder.answers,
+            f"{_program('python')} -c \"import pandas; print(pandas.read_csv('{folder.answers}'))\"",
+        ),
         ("report table", folder.table, f"cat {folder.table}"),
-        ("trials", folder.trials, f"optuna trials --storage {store} --study-name {study.file.study}"),
+        ("trials", folder.trials, f"{_program('optuna')} trials --storage {store} --study-name {study.file.study}"),
     ]
     if uri is not None:
-        rows.append(("MLflow store", uri, f"mlflow ui --backend-store-uri {uri}"))
-    rows.append(("weights", "not written", f"mergesearch export {folder.root} --model merged"))
+        rows.append(("MLflow store", uri, f"{_program('mlflow')} ui --backend-store-uri {uri}"))
+    rows.append(("weights", "not written", f"{_program('mergesearch')} export {folder.root} --model merged"))
     console.print("\n[bold]Where things are[/], and how to look at each")
     for what, place, command in rows:
         console.print(f"  {what:13s} {escape(str(place)):28s} {escape(command)}", highlight=False)
+
+
+def _program(name: str) -> str:
+    """Return how to call a program of this environment: by its name where the environment is active, else by path."""
+    mine = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if not mine.exists() or (found is not None and Path(found).parent == mine.parent):
+        return name
+    return str(mine.relative_to(Path.cwd())) if mine.is_relative_to(Path.cwd()) else str(mine)
 
 
 def sync_mirror(study: Path) -> None:

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from evals.statistics import Interval
 from search.records import Comparison, TaskComparison, Verdict
 
-EQUAL_WEIGHTS = "equal weights"
-
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
     """Go through the sentences of a verdict, the most important first."""
     counts = verdict.counts
+    who = f"{verdict.winner} of family {verdict.family}" if verdict.family else f"{verdict.winner} (a baseline)"
     yield (
-        f"winner: {verdict.winner} of family {verdict.family}, objective {verdict.test_value:.4f} on {counts['test']} "
-        "test questions that were not searched on"
+        f"winner: {who}, objective {verdict.test_value:.4f} on {counts['test']} test questions "
+        "that were not searched on"
     )
+    if not verdict.family:
+        yield "the search found nothing better than this baseline on the selection questions; more trials may"
     for comparison in _headline(verdict):
         yield _against(comparison, best_parent=comparison.opponent == verdict.best_parent)
         for task in comparison.tasks:
@@ -26,9 +27,9 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _headline(verdict: Verdict) -> list[Comparison]:
-    """Return the comparisons that the verdict stands on: best parent, then the equal-weight merge."""
-    wanted = (verdict.best_parent, EQUAL_WEIGHTS)
-    return [comparison for comparison in verdict.comparisons if comparison.opponent in wanted]
+    """Return the comparisons that the verdict stands on: the best parent, then every merge among the baselines."""
+    merges = {name for name in verdict.scores if name not in verdict.models}
+    return [c for c in verdict.comparisons if c.opponent == verdict.best_parent or c.opponent in merges]
 
 
 def _against(comparison: Comparison, *, best_parent: bool) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from merge.recipe import Recipe
-
 from search.family import short_name
 
 _INTERPOLATE = {"slerp", "arcee_fusion"}

@@ -7,12 +7,12 @@ from functools import cache
 
 import pandas as pd
 import torch
-from evals.scorer import LiveScorer
 
 from evals.errors import ScoringError
 from evals.harness import Evaluation
 from evals.questions import Question
 from evals.results import Results, merge_results
+from evals.scorer import LiveScorer
 from merge.engine import Merger
 from merge.errors import MergeError
 from merge.recipe import Recipe

@@ -270,21 +270,28 @@ class _Run:
             self.standing.enter(entry, outcome.results.answers)
 
     def _conclude(self, trials: Sequence[_Entry], counts: dict[str, int]) -> Verdict:
-        """Name the winner on the selection questions and judge it on the test questions."""
+        """Name the winner on the selection questions and judge it on the test questions.
+
+        Finalists are the best trials and every merge among the baselines: those were not picked by their search
+        score, and a search that found nothing better must say so.
+        """
         by_name = {entry.name: entry for entry in _distinct(trials)}
-        search_values = {name: entry.value for name, entry in by_name.items()}
-        finalists = order_finalists(search_values, self.settings.finalists)
+        ranked = order_finalists({name: entry.value for name, entry in by_name.items()}, self.settings.finalists)
+        merges = {b.name for b in self.baselines if b.kind in ("merge", "known")}
+        finalists = [by_name[name] for name in ranked]
+        finalists += [entry for entry in self.standing.full[: len(self.baselines)] if entry.name in merges]
         first = -1 - len(self.baselines)
         selected = {
-            name: self._outside(name, by_name[name].recipe, "selection", first - rank, by_name[name].family).value
-            for rank, name in enumerate(finalists)
+            entry.name: self._outside(entry.name, entry.recipe, "selection", first - rank, entry.family).value
+            for rank, entry in enumerate(finalists)
         }
-        winner = by_name[name_winner(selected, search_values)]
-        number = first - finalists.index(winner.name)
-        tested = self._outside(winner.name, winner.recipe, "test", number, winner.family)
+        chosen = name_winner(selected, {entry.name: entry.value for entry in finalists})
+        winner = next(entry for entry in finalists if entry.name == chosen)
+        tested = self._outside(winner.name, winner.recipe, "test", first - finalists.index(winner), winner.family)
         opponents = {
             baseline.name: self._outside(baseline.name, baseline.recipe, "test", -rank)
             for rank, baseline in enumerate(self.baselines, start=1)
+            if baseline.name != winner.name
         }
         return self._verdict(winner, tested, opponents, counts)
 
@@ -301,6 +308,7 @@ class _Run:
             digest=winner.recipe.digest(),
             search_value=winner.value,
             test_value=tested.value,
+            models=[b.name for b in self.baselines if b.kind in ("base", "parent")],
             best_parent=strongest,
             comparisons=tuple(sorted(comparisons, key=lambda comparison: comparison.opponent != strongest)),
             scores={name: self._table_column(scored) for name, scored in ((winner.name, tested), *opponents.items())},

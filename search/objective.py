@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
 from evals.results import Results
 from evals.statistics import Interval
 from evals.tasks import LoadedTask
-from numpy.typing import NDArray
 
 BITS_PER_BYTE = "gold_bits_per_byte"
 GOLD_PROBABILITY = "gold_prob"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from evals.questions import Question
 from scipy import stats
 
+from evals.questions import Question
 from search.objective import Objective
 
 LEAST = 8

@@ -155,12 +155,13 @@ class Verdict:
 
     Attributes:
         winner: Name of the winning trial.
-        family: Its family.
+        family: Its family; empty when a baseline won.
         recipe: Its plain recipe, as a mapping.
         recipe_yaml: The same as text.
         digest: The recipe's digest.
         search_value: Its objective on the search questions.
         test_value: Its objective on the test questions.
+        models: Names of the base and the parents: what is scored as it is, unmerged.
         best_parent: Name of the parent with the best objective on the test questions.
         comparisons: Against the best parent first, then every other baseline.
         scores: Name of a model to its ``TASK/METRIC`` scores and ``objective`` on the test questions.
@@ -175,6 +176,7 @@ class Verdict:
     digest: str
     search_value: float
     test_value: float
+    models: Sequence[str]
     best_parent: str
     comparisons: tuple[Comparison, ...]
     scores: Mapping[str, Mapping[str, float]]

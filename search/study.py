@@ -19,6 +19,7 @@ from search.samplers import sampler_names
 from search.space import SearchSpace
 
 Count = Annotated[int, Field(ge=1)]
+Counts = Count | Literal["all"] | dict[str, Count | Literal["all"]]
 
 
 class _Section(BaseModel):
@@ -26,7 +27,9 @@ class _Section(BaseModel):
 
 
 class QuestionCounts(_Section):
-    """How many questions are used for what, per task; the three sets never overlap.
+    """How many questions are used for what; the three sets never overlap.
+
+    Each is a number for every task, ``all``, or a mapping with a number for each task.
 
     Attributes:
         search: Questions that every candidate is scored on.
@@ -34,9 +37,9 @@ class QuestionCounts(_Section):
         test: Questions that only the winner and the baselines are scored on, for the verdict.
     """
 
-    search: Count | Literal["all"] = 200
-    selection: Count | Literal["all"] = 200
-    test: Count | Literal["all"] = "all"
+    search: Counts = 200
+    selection: Counts = 200
+    test: Counts = "all"
 
 
 class EvaluateSection(_Section):
@@ -73,6 +76,9 @@ class EvaluateSection(_Section):
         if len(set(labels)) < len(labels):
             twice = next(label for label in labels if labels.count(label) > 1)
             raise ValueError(f"task '{twice}' is listed twice; name a task once")
+        for part, counts in self.questions.model_dump().items():
+            if self.tasks and isinstance(counts, dict) and set(counts) != set(labels):
+                raise ValueError(f"questions.{part} must have a number for each of {', '.join(labels)} and no other")
         if self.tasks and not any(spec.weight > 0 for spec in self.tasks):
             raise ValueError("at least one task must have a weight above 0")
         return self

@@ -1,4 +1,4 @@
-"""Tiny models for tests: a two-layer llama with a byte-level tokenizer, and two fine-tunes of it; made, never fetched."""
+"""Tiny models for tests: a two-layer llama with a byte-level tokenizer and two fine-tunes of it; never fetched."""
 
 from pathlib import Path
 

@@ -143,7 +143,8 @@ def test_the_verdict_closes_the_study(uri: str, client: "MlflowClient", said: li
     (tmp_path / "table.md").write_text("| a |\n")
     interval = Interval(estimate=0.1, low=0.05, high=0.15, level=0.95)
     verdict = Verdict(
-        "trial 0", "ties", {}, "merge_method: ties\n", "ab12", 0.5, 0.4, "math", (Comparison("math", interval, ()),),
+        "trial 0", "ties", {}, "merge_method: ties\n", "ab12", 0.5, 0.4, ("math",), "math",
+        (Comparison("math", interval, ()),),
         {"trial 0": {"arc/acc": 0.4}}, {"arc/acc": True}, {"test": 3},
     )  # fmt: skip
     mirror = MlflowMirror(uri, study="closed", study_id="d", say=said.append, folder=tmp_path)

@@ -21,7 +21,7 @@ def write(folder: Path, words: str, seed: int) -> Path:
     tensors = tensors_of(seed)
     tensors[TABLE] = torch.arange(len(words) * 16).reshape(-1, 16).float() / 64 + seed
     write_model(folder, tensors, vocab_size=len(words))
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="a"))  # noqa: S106
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="a"))
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "a"}')
     return folder

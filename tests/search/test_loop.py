@@ -30,10 +30,11 @@ def test_baselines_come_first_then_trials_then_finalists_and_test_questions(fini
     baselines = ["base", "math", "science", "equal weights", "task arithmetic"]
     assert [record.name for record in recorder.records[:5]] == baselines
     assert parts[5:11] == [("trial", "search")] * 6
-    assert set(parts[11:]) == {("finalist", "selection"), ("finalist", "test"), ("baseline", "test")}
-    assert [
-        record.name for record in recorder.records if (record.kind, record.part) == ("baseline", "test")
-    ] == baselines
+    selected = [record.name for record in recorder.records if record.part == "selection"]
+    assert parts[11:14] == [("finalist", "selection")] * 3
+    assert selected[3:] == ["equal weights", "task arithmetic"]
+    assert {record.name for record in recorder.records[16:]} == {recorder.verdicts[0].winner, *baselines}
+    assert {record.part for record in recorder.records[16:]} == {"test"}
 
 
 def test_search_selection_and_test_questions_never_overlap(finished: tuple[Path, Recorder]) -> None:
@@ -49,7 +50,7 @@ def test_search_selection_and_test_questions_never_overlap(finished: tuple[Path,
 def test_the_verdict_is_about_the_winner_on_test_questions(finished: tuple[Path, Recorder]) -> None:
     _, recorder = finished
     (verdict,) = recorder.verdicts
-    tested = next(r for r in recorder.records if (r.kind, r.part) == ("finalist", "test"))
+    tested = next(record for record in recorder.records if record.part == "test")
     assert verdict.winner == tested.name
     assert verdict.test_value == tested.metrics["objective"]
     assert verdict.comparisons[0].opponent == verdict.best_parent
@@ -145,3 +146,18 @@ def test_the_winner_is_a_plain_recipe(finished: tuple[Path, Recorder]) -> None:
     text = yaml.safe_dump(document)
     assert "low:" not in text
     assert document["merge_method"] in {"ties", "slerp"}
+
+
+def test_a_baseline_that_nothing_beats_wins_and_is_said_to(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiments.words import verdict_lines
+    from search import loop
+
+    monkeypatch.setattr(loop, "name_winner", lambda *_: "task arithmetic")
+    recorder = Recorder()
+    study = parse_study(tiny_study(trials=2), place="t")
+    verdict = run_search(study, tmp_path, observer=recorder, models_roots=[tiny_models])
+    assert (verdict.winner, verdict.family) == ("task arithmetic", "")
+    assert "task arithmetic" not in [comparison.opponent for comparison in verdict.comparisons]
+    assert "found nothing better" in "\n".join(verdict_lines(verdict))
