@@ -22,6 +22,6 @@ def make_engine(name: str, model: Any, tokenizer: Any) -> Any:
         from evals.scorer import LiveScorer
 
         return LiveScorer(model, tokenizer)
-    from lm_eval.models.huggingface import HFLM
+    from evals.stock import stock_scorer
 
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8)
+    return stock_scorer(model, tokenizer)

@@ -23,7 +23,7 @@ from experiments.tables import parents_against_winner, to_markdown
 from merge.engine import Merger
 from merge.live import load_tokenizer, new_live_model
 from merge.recipe import Recipe, load_recipes
-from search.family import short_name
+from search.template import short_name
 
 
 @dataclass(frozen=True)

@@ -1,147 +1,18 @@
 """A family: a mergekit recipe with holes, and the two ways through it (fill the holes, read them back)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import CategoricalDistribution
 
 from merge.errors import RecipeError
 from merge.methods import get_method
 from merge.recipe import Recipe
 from search.errors import SpaceError
-from search.holes import Hole, Scalar, contains, ends, is_hole, middle, parse_hole
+from search.holes import Scalar, contains, ends, is_hole, middle, parse_hole
+from search.template import Dimension, Slot, TemplateReader
 
 Values = Mapping[str, Scalar]
 """Values of holes, by hole name."""
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One searched number or choice.
-
-    Attributes:
-        name: Stable, readable name such as ``models.math.weight`` or ``t.self_attn.2``.
-        distribution: What it may be.
-        methods: Merge methods that use it; None when every candidate does.
-        paths: YAML paths at which it stands.
-    """
-
-    name: str
-    distribution: BaseDistribution
-    methods: frozenset[str] | None = None
-    paths: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """The place of one dimension in the template."""
-
-    name: str
-
-
-@dataclass
-class _Reader:
-    """Reads a document with holes into a template with slots, collecting the dimensions on the way."""
-
-    place: str
-    choices: tuple[str, ...] | None = None
-    dimensions: dict[str, Dimension] = field(default_factory=dict)
-    shared: set[str] = field(default_factory=set)
-
-    def template(self, node: object, words: tuple[str, ...], path: str, parameter: str | None) -> object:
-        if is_hole(node):
-            assert isinstance(node, Mapping)
-            return self._slots(parse_hole(node, f"{self.place}.{path}"), words, path, parameter)
-        if isinstance(node, Mapping):
-            inside = words[-1:] == ("parameters",)
-            return {
-                key: self.template(
-                    child, words + _word(key), f"{path}.{key}" if path else str(key), str(key) if inside else parameter
-                )
-                for key, child in node.items()
-            }
-        if isinstance(node, list):
-            labels = _labels(node, words)
-            return [
-                self.template(child, words + label, f"{path}[{index}]", parameter)
-                for index, (child, label) in enumerate(zip(node, labels, strict=True))
-            ]
-        return node
-
-    def _slots(self, hole: Hole, words: tuple[str, ...], path: str, parameter: str | None) -> object:
-        stem = hole.name or ".".join(word for word in words if word not in _SILENT) or path
-        if hole.gradient is None:
-            return self._slot(stem, hole, path, parameter)
-        return [self._slot(f"{stem}.{index}", hole, path, parameter) for index in range(hole.gradient)]
-
-    def _slot(self, name: str, hole: Hole, path: str, parameter: str | None) -> _Slot:
-        methods = None
-        if parameter is not None and self.choices is not None:
-            methods = frozenset(m for m in self.choices if parameter in get_method(m).parameters())
-            if not methods:
-                raise SpaceError(
-                    f"{self.place}.{path}: none of the methods {', '.join(self.choices)} has a parameter "
-                    f"'{parameter}'; remove it"
-                )
-        known = self.dimensions.get(name)
-        paths: tuple[str, ...] = (path,)
-        if known is not None and name in self.shared:
-            self._must_agree(known, hole, path)
-            methods = None if methods is None or known.methods is None else methods | known.methods
-            paths = (*known.paths, path)
-        elif known is not None:
-            count = 2
-            while f"{name}.{count}" in self.dimensions:
-                count += 1
-            name = f"{name}.{count}"
-        if hole.name is not None:
-            self.shared.add(name)
-        self.dimensions[name] = Dimension(name, hole.distribution, methods, paths)
-        return _Slot(name)
-
-    def _must_agree(self, known: Dimension, hole: Hole, path: str) -> None:
-        if known.distribution != hole.distribution:
-            raise SpaceError(
-                f"{self.place}.{path}: the shared hole '{hole.name}' must be the same in every place, got "
-                f"{hole.distribution} and {known.distribution}; repeat the first one or choose another name"
-            )
-
-
-_SILENT = {"parameters", "value"}
-
-
-def _word(key: object) -> tuple[str, ...]:
-    return (str(key),)
-
-
-def _labels(nodes: Sequence[object], words: tuple[str, ...]) -> Sequence[tuple[str, ...]]:
-    """Return what each entry of a list is called in hole names: a model's short name, a filter, or a number."""
-    if words[-1:] == ("layer_range",):
-        return [("start",), ("end",)][: len(nodes)] + [(str(i),) for i in range(2, len(nodes))]
-    names = [_label(node, index) for index, node in enumerate(nodes)]
-    return [
-        (name if names.count(name) == 1 else f"{name}.{names[:index].count(name)}",) if name else ()
-        for index, name in enumerate(names)
-    ]
-
-
-def _label(node: object, index: int) -> str:
-    if isinstance(node, Mapping):
-        if isinstance(node.get("model"), str):
-            return short_name(str(node["model"]))
-        if "value" in node:
-            return str(node["filter"]) if isinstance(node.get("filter"), str) and node["filter"] != "*" else ""
-    return str(index)
-
-
-def short_name(reference: str) -> str:
-    """Return what people call a model: the last part of its adapter's name, or of its own.
-
-    >>> short_name("org/base-1B@main+adapters/math")
-    'math'
-    """
-    last = reference.rsplit("+", 1)[-1].split("@", 1)[0]
-    return last.rstrip("/").rsplit("/", 1)[-1] or reference
 
 
 class Family:
@@ -161,8 +32,8 @@ class Family:
         self.name = name
         self.place = place
         choices = _method_choices(document.get("merge_method"), place)
-        reader = _Reader(place, choices)
-        self._template = reader.template(document, (), "", None)
+        reader = TemplateReader(place, choices)
+        self._template = reader.template(document)
         self._conditional = choices is not None
         first = [d for d in reader.dimensions.values() if d.methods is None]
         then = [d for d in reader.dimensions.values() if d.methods is not None]
@@ -237,14 +108,14 @@ class Family:
     def _method(self, values: Values) -> str:
         assert isinstance(self._template, dict)
         method = self._template.get("merge_method")
-        if not isinstance(method, _Slot):
+        if not isinstance(method, Slot):
             return str(method)
         if method.name not in values:
             raise SpaceError(f"{self.place}: no value for hole '{method.name}'")
         return str(values[method.name])
 
     def _fill(self, node: object, values: Values, method: str, *, within: bool) -> object:
-        if isinstance(node, _Slot):
+        if isinstance(node, Slot):
             return values[node.name]
         if isinstance(node, dict):
             keep = node
@@ -257,7 +128,7 @@ class Family:
         return node
 
     def _read(self, node: object, found: object, path: str, values: dict[str, Scalar]) -> None:
-        if isinstance(node, _Slot):
+        if isinstance(node, Slot):
             self._take(node, found, path, values)
         elif isinstance(node, dict) and isinstance(found, Mapping):
             for key in [*node, *(k for k in found if k not in node)]:
@@ -265,7 +136,7 @@ class Family:
         elif (
             isinstance(node, list)
             and node
-            and all(isinstance(item, _Slot) for item in node)
+            and all(isinstance(item, Slot) for item in node)
             and not isinstance(found, list)
         ):
             for slot in node:  # one number where the family has a gradient: the same at every depth
@@ -286,7 +157,7 @@ class Family:
         elif not (self._conditional and ".parameters." in f".{path}"):
             raise SpaceError(f"{self.place}.{path}: the recipe must hold {_show(node[key])} here, got nothing")
 
-    def _take(self, slot: _Slot, found: object, path: str, values: dict[str, Scalar]) -> None:
+    def _take(self, slot: Slot, found: object, path: str, values: dict[str, Scalar]) -> None:
         dimension = next(d for d in self.dimensions if d.name == slot.name)
         if not contains(dimension.distribution, found):
             raise SpaceError(
@@ -318,17 +189,10 @@ def _method_choices(method: object, place: str) -> tuple[str, ...] | None:
 
 
 def _show(node: object) -> str:
-    if isinstance(node, _Slot):
+    if isinstance(node, Slot):
         return f"a value for hole '{node.name}'"
     if isinstance(node, dict):
         return f"a mapping with {', '.join(map(str, node))}"
     if isinstance(node, list):
         return f"a list of {len(node)}"
     return repr(node)
-
-
-def walk(families: Mapping[str, Family]) -> Iterator[tuple[str, Dimension]]:
-    """Go through every dimension of every family, with the family's name."""
-    for name, family in families.items():
-        for dimension in family.dimensions:
-            yield name, dimension

@@ -9,13 +9,12 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from merge.errors import RecipeError
@@ -29,11 +28,9 @@ from search.records import Failed, Observer, Outlook, Part, Scored, Verdict
 from search.report import Reporter
 from search.samplers import SamplerContext, make_sampler
 from search.space import Candidate
+from search.standing import Entry, Standing, distinct
 from search.store import RECORD, Store, default_url, unpack
 from search.study import LoadedStudy
-
-PATIENCE = 3
-"""So many failures of one kind in a row stop the search: the next would fail too."""
 
 
 def run_search(
@@ -68,52 +65,6 @@ def run_search(
         return _Run(study, store, bench, observer).to_the_end()
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A recipe that answered every search question, and its objective there."""
-
-    name: str
-    family: str
-    recipe: Recipe
-    value: float
-
-
-@dataclass
-class _Standing:
-    """How the search stands: who answered everything, who leads, and what failed last.
-
-    Only the leader's answers are kept; the others' are in the store.
-    """
-
-    full: list[_Entry] = field(default_factory=list)
-    leader: tuple[float, pd.DataFrame] | None = None
-    failures: list[Failed] = field(default_factory=list)
-
-    @property
-    def worst(self) -> float:
-        return min(entry.value for entry in self.full)
-
-    def enter(self, entry: _Entry, answers: pd.DataFrame) -> None:
-        """Take up a recipe that answered every question; the first of two equals leads."""
-        self.full.append(entry)
-        if self.leader is None or entry.value > self.leader[0]:
-            self.leader = entry.value, answers
-
-    def fail(self, failed: Failed) -> None:
-        """Take up a failure.
-
-        Raises:
-            SearchStoppedError: It is the last of several of one kind in a row.
-        """
-        self.failures.append(failed)
-        last = self.failures[-PATIENCE:]
-        if len(last) == PATIENCE and len({failure.kind for failure in last}) == 1:
-            raise SearchStoppedError(
-                f"{PATIENCE} candidates in a row failed in the same way, the last with: {failed.reason}; finished "
-                "trials are kept, and the same command goes on once the cause is mended"
-            )
-
-
 class _Run:
     """One run of a study in this process."""
 
@@ -125,7 +76,7 @@ class _Run:
         self.observer = observer
         self.reporter = Reporter(study.file.study, study.digest())
         self.baselines = make_baselines(bench.recipes, study.known)
-        self.standing = _Standing()
+        self.standing = Standing()
 
     def to_the_end(self) -> Verdict:
         """Do what is left: baselines, trials, finalists, verdict."""
@@ -172,14 +123,14 @@ class _Run:
         known = self.store.learned()
         for number, baseline in enumerate(self.baselines, start=1):
             scored = self._outside(baseline.name, baseline.recipe, "search", -number)
-            self.standing.enter(_Entry(baseline.name, "", baseline.recipe, scored.value), scored.results.answers)
+            self.standing.enter(Entry(baseline.name, "", baseline.recipe, scored.value), scored.results.answers)
             place = space.encode(baseline.recipe.to_mapping())
             if place is not None and baseline.name not in known:
                 self.store.learn(space.parameters(*place), space.distributions(*place), scored.value, baseline.name)
         for family in space.families.values():
             self.store.trials.enqueue_trial(space.parameters(family.name, family.middle()), skip_if_exists=True)
 
-    def _trials(self) -> list[_Entry]:
+    def _trials(self) -> list[Entry]:
         """Ask for candidates until the budget is spent; return those that answered every question."""
         began = time.monotonic()
         finished = self.store.finished()
@@ -266,16 +217,16 @@ class _Run:
             return
         self.standing.failures.clear()
         if outcome.stopped_after is None:
-            entry = _Entry(name, candidate.family, candidate.recipe(), outcome.value)
+            entry = Entry(name, candidate.family, candidate.recipe(), outcome.value)
             self.standing.enter(entry, outcome.results.answers)
 
-    def _conclude(self, trials: Sequence[_Entry], counts: dict[str, int]) -> Verdict:
+    def _conclude(self, trials: Sequence[Entry], counts: dict[str, int]) -> Verdict:
         """Name the winner on the selection questions and judge it on the test questions.
 
         Finalists are the best trials and every merge among the baselines: those were not picked by their search
         score, and a search that found nothing better must say so.
         """
-        by_name = {entry.name: entry for entry in _distinct(trials)}
+        by_name = {entry.name: entry for entry in distinct(trials)}
         ranked = order_finalists({name: entry.value for name, entry in by_name.items()}, self.settings.finalists)
         merges = {b.name for b in self.baselines if b.kind in ("merge", "known")}
         finalists = [by_name[name] for name in ranked]
@@ -295,7 +246,7 @@ class _Run:
         }
         return self._verdict(winner, tested, opponents, counts)
 
-    def _verdict(self, winner: _Entry, tested: Scored, opponents: dict[str, Scored], counts: dict[str, int]) -> Verdict:
+    def _verdict(self, winner: Entry, tested: Scored, opponents: dict[str, Scored], counts: dict[str, int]) -> Verdict:
         values = {name: scored.value for name, scored in opponents.items()}
         strongest = best_parent(values, [b.name for b in self.baselines if b.kind == "parent"])
         comparisons = compare(self.bench.objective, tested, opponents, seed=self.settings.seed)
@@ -321,14 +272,6 @@ class _Run:
         metrics = scored.metrics()
         first = ["objective", *(term.key for term in self.bench.objective.terms)]
         return {name: metrics[name] for name in [*first, *(name for name in metrics if name not in first)]}
-
-
-def _distinct(entries: Sequence[_Entry]) -> list[_Entry]:
-    """Return the first entry of each recipe: a sampler may propose the same one twice."""
-    first: dict[str, _Entry] = {}
-    for entry in entries:
-        first.setdefault(entry.recipe.digest(), entry)
-    return list(first.values())
 
 
 @contextmanager
