@@ -1,6 +1,6 @@
 """From the best few to the verdict: selection questions name the winner, test questions judge it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from evals.statistics import (
     paired_bootstrap,
     wilcoxon_signed_rank,
 )
-from search.objective import Objective, Term, paired
+from search.objective import BITS_PER_BYTE, GOLD_PROBABILITY, Objective, Term, paired
 from search.records import Comparison, Scored, TaskComparison
 
 
@@ -30,7 +30,7 @@ def compare(objective: Objective, winner: Scored, opponents: Mapping[str, Scored
         Comparison(
             opponent=name,
             objective=objective.difference(winner.results, other.results, seed=seed),
-            tasks=tuple(_compare_task(term, winner, other, seed) for term in objective.terms),
+            tasks=tuple(_compare_task(term, winner, other, seed) for term in _terms_shown(objective, winner)),
         )
         for name, other in opponents.items()
     ]
@@ -39,6 +39,20 @@ def compare(objective: Objective, winner: Scored, opponents: Mapping[str, Scored
 def best_parent(values: Mapping[str, float], parents: Sequence[str]) -> str:
     """Return the parent that scores best on the test questions: the hardest one to beat, so the fairest."""
     return max(parents, key=lambda name: values[name])
+
+
+def _terms_shown(objective: Objective, scored: Scored) -> Iterator[Term]:
+    """Go through the objective's terms, each followed by its task's right-or-wrong metrics if it has a likelihood.
+
+    A likelihood is the better guide for a search, right or wrong is what people ask about.
+    """
+    answers = scored.results.answers
+    for term in objective.terms:
+        yield term
+        if term.metric in (GOLD_PROBABILITY, BITS_PER_BYTE):
+            for metric, rows in answers[answers["task"] == term.label].groupby("metric", sort=True):
+                if rows["value"].isin((0.0, 1.0)).all():
+                    yield Term(term.label, str(metric), 0.0, True)
 
 
 def _compare_task(term: Term, winner: Scored, other: Scored, seed: int) -> TaskComparison:

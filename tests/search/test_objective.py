@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from search.finalists import compare
 from search.objective import Objective, Term
+from search.records import Scored
 from tests.search.answers import answers
 
 ACC = Term("arc", "acc", 0.5, True)
@@ -44,3 +46,10 @@ def test_equal_candidates_differ_by_nothing() -> None:
     same = answers({("arc", "acc"): [1, 0, 1], ("gsm", "gold_bits_per_byte"): [0.4, 0.5, 0.6]})
     interval = Objective((ACC, BITS)).difference(same, same)
     assert (interval.low, interval.estimate, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_task_judged_by_a_likelihood_is_compared_by_right_and_wrong_too() -> None:
+    columns = {("arc", "gold_prob"): [0.6, 0.2, 0.7], ("arc", "acc"): [1, 0, 1]}
+    one = Scored(answers(columns), 0.5)
+    (found,) = compare(Objective((Term("arc", "gold_prob", 1.0, True),)), one, {"other": one}, seed=0)
+    assert [(task.task, task.test) for task in found.tasks] == [("arc/gold_prob", "wilcoxon"), ("arc/acc", "mcnemar")]
