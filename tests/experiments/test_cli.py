@@ -268,3 +268,23 @@ def test_list_names_what_recipes_and_studies_can_use() -> None:
     assert "dare_ties" in run("list", "methods")[1]
     assert "cmaes" in run("list", "samplers")[1]
     assert "mini" in run("list", "suites")[1]
+
+
+def test_a_broken_mlflow_store_is_told_in_one_line_and_stops_nothing(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    document = yaml.safe_load(tiny_study(trials=1))
+    document["tracking"] = {"mlflow": f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    code, out, err = run("search", tmp_path / "study.yaml", "--models-root", tiny_models, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert out.count("mlflow mirror is off") == 1
+    assert (tmp_path / "out" / "best.yaml").is_file()
+
+
+def test_the_mirror_is_made_again_from_the_store(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = finished
+    (folder.parent.parent / "mlflow.db").rename(tmp_path / "lost.db")
+    code, out, err = run("mlflow-sync", folder)
+    assert (code, err) == (0, "")
+    assert "runs mirrored" in out
+    assert (folder.parent.parent / "mlflow.db").is_file()
