@@ -187,8 +187,9 @@ def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri
         rows.append(("MLflow store", uri, f"{_program('mlflow')} ui --backend-store-uri {uri}"))
     rows.append(("weights", "not written", f"{_program('mergesearch')} export {folder.root} --model merged"))
     console.print("\n[bold]Where things are[/], and how to look at each")
+    width = max(len(str(place)) for _, place, _ in rows)
     for what, place, command in rows:
-        console.print(f"  {what:13s} {escape(str(place)):28s} {escape(command)}", highlight=False)
+        console.print(f"  {what:13s} {escape(f'{place!s:{width}s}')}  {escape(command)}", highlight=False)
 
 
 def _program(name: str) -> str:
