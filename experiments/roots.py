@@ -1,9 +1,10 @@
-"""Where model names are looked up: the command line's folders, then those of MERGESEARCH_MODELS."""
+"""Where model names are looked up: the command line's folders, those of MERGESEARCH_MODELS, the project's cache."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.demo.base_model import default_cache
 from experiments.errors import InputError
 
 
@@ -18,4 +19,5 @@ def models_roots(given: Sequence[Path] | None) -> tuple[Path, ...]:
         if not root.is_dir():
             raise InputError(f"--models-root {root}: must be a folder that exists")
     roots += [Path(part) for part in os.environ.get("MERGESEARCH_MODELS", "").split(os.pathsep) if part]
-    return tuple(roots)
+    cached = default_cache() / "models"
+    return (*roots, cached) if cached.is_dir() else tuple(roots)
