@@ -1,6 +1,5 @@
 """What a winner leaves with: its recipe as a file, its weights as a model folder with a card."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +49,7 @@ def _write_model(folder: StudyFolder, out: Path, roots: Sequence[Path] | None, s
     seed = load_study(folder.study).file.search.seed
     merger = Merger(all_roots(roots), seed=seed)
     merger.merge_to_folder(winner, out, seed=seed, out_shard_size=size, force=force)
-    with (out / "README.md").open("a", encoding="utf-8") as card:
-        card.write(f"\n## How it was found\n\n{folder.table.read_text(encoding='utf-8')}")
-    shutil.copyfile(folder.study, out / "mergesearch_study.yaml")
+    card = (out / "README.md").read_text(encoding="utf-8")
+    found = folder.table.read_text(encoding="utf-8")
+    write_text_atomically(out / "README.md", f"{card}\n## How it was found\n\n{found}")
+    write_text_atomically(out / "mergesearch_study.yaml", folder.study.read_text(encoding="utf-8"))

@@ -101,7 +101,7 @@ class FolderWriter:
         self._partial.replace(self.folder.answers)
         trials = [record for record in self._records if record.part == "search"]
         write_text_atomically(self.folder.trials, to_csv(trials_table(trials)))
-        write_text_atomically(self.folder.table, _page(verdict))
+        write_text_atomically(self.folder.table, verdict_page(verdict))
         write_text_atomically(self.folder.verdict, json.dumps(asdict(verdict), indent=2, default=str) + "\n")
         write_text_atomically(self.folder.best, verdict.recipe_yaml)
 
@@ -117,8 +117,9 @@ def verdict_table(verdict: Verdict, names: Sequence[str] | None = None) -> str:
     return to_markdown(parents_against_winner(columns, verdict.higher_is_better))
 
 
-def _page(verdict: Verdict) -> str:
+def verdict_page(verdict: Verdict) -> str:
+    """Return the verdict as Markdown: its sentences as a list, then the table."""
     from experiments.words import verdict_lines
 
-    lines = "\n".join(f"* {line}" for line in verdict_lines(verdict))
-    return f"# {verdict.winner} ({verdict.family})\n\n{lines}\n\n{verdict_table(verdict)}\n"
+    lines = (f"  * {line.strip()}" if line.startswith(" ") else f"* {line}" for line in verdict_lines(verdict))
+    return "\n".join(lines) + f"\n\n{verdict_table(verdict)}"
