@@ -51,7 +51,7 @@ def search_command(
     from experiments.run import Overrides, run_study
 
     overrides = Overrides(data=data, trials=trials, max_hours=max_hours)
-    with explained(f"mergesearch search {study}"):
+    with explained():
         run_study(study, overrides=overrides, models_roots=models_root, out=out, device=device)
 
 
@@ -86,7 +86,7 @@ def merge_command(
         force=force,
         device="cuda" if cuda else "cpu",
     )
-    with explained(f"mergesearch merge {recipe} {out}"):
+    with explained():
         build_model(recipe, out, models_roots=models_root, options=options)
 
 
@@ -124,7 +124,7 @@ def evaluate_command(
         output=output,
         device=device,
     )
-    with explained("mergesearch evaluate"):
+    with explained():
         evaluate_models(models, options=options, models_roots=models_root)
 
 
@@ -140,7 +140,7 @@ def export_command(
     """Export the winner of a finished study: its recipe, its weights with a model card."""
     from experiments.export import export_winner
 
-    with explained(f"mergesearch export {study}"):
+    with explained():
         export_winner(study, recipe, model, models_roots=models_root, out_shard_size=out_shard_size, force=force)
 
 
@@ -160,7 +160,7 @@ def demo_command(
     """Run the embedded default end to end: a 135M base, two adapters, three families of merges."""
     from experiments.demo.run import run_demo
 
-    with explained("mergesearch demo"):
+    with explained():
         run_demo(data=data, out=out, trials=trials, base=base, device=device)
 
 
@@ -171,7 +171,7 @@ def mlflow_sync_command(
     """Rebuild the MLflow mirror of a study from its store."""
     from experiments.run import sync_mirror
 
-    with explained(f"mergesearch mlflow-sync {study}"):
+    with explained():
         sync_mirror(study)
 
 
@@ -182,7 +182,7 @@ def list_command(
     """List what can be named in recipes and studies."""
     from experiments.listing import listing
 
-    with explained("mergesearch list"):
+    with explained():
         for line in listing(what):
             typer.echo(line)
 

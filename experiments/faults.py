@@ -1,6 +1,7 @@
 """How errors reach people: one clear line and an exit code, never a traceback for what a user can mend."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,10 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def explained(command: str) -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Turn the errors of every room into a line on standard error and an exit code.
 
     Bad input (the errors that are also a ``ValueError``) exits with 2, a failed run with 1, Ctrl-C with 130.
-
-    Args:
-        command: The command line to give again after an interruption.
     """
     try:
         yield
@@ -33,7 +31,8 @@ def explained(command: str) -> Iterator[None]:
             typer.echo(f"error: {line}", err=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, ValueError) else RUN_FAILED) from None
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted: finished trials are kept; go on with: {command}", err=True)
+        again = shlex.join(["mergesearch", *sys.argv[1:]])
+        typer.echo(f"\ninterrupted: what was finished is kept; go on with: {again}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
