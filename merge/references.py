@@ -94,7 +94,8 @@ def _snapshot(reference: ModelReference, roots: Sequence[str]) -> Path:
             reference.path, revision=reference.revision, allow_patterns=wanted, local_files_only=offline
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        why = "not in the hub's cache and HF_HUB_OFFLINE is set" if offline else f"the hub gives: {str(error).splitlines()[0].removeprefix('Got: ')}"
+        said = str(error).splitlines()[0].removeprefix("Got: ")
+        why = "not in the hub's cache and HF_HUB_OFFLINE is set" if offline else f"the hub gives: {said}"
         raise CheckpointError(f"{reference.path}: {looked}, and {why}; {remedy}") from None
     return Path(found)
 

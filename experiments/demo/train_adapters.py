@@ -193,7 +193,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the demo's adapters were made with one.")] = 1,
 ) -> None:
     """Train one of the demo's adapters again."""
-    with explained("python -m experiments.demo.train_adapters"):
+    with explained():
         if adapter not in PLANS:
             raise InputError(f"--adapter: must be one of {', '.join(PLANS)}, got '{adapter}'")
         plan = PLANS[adapter]
