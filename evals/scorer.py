@@ -103,10 +103,6 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """What has been planned so far."""
         return tuple(self._plans.values())
 
-    def reset_cost(self) -> None:
-        """Start counting anew."""
-        self.cost = Cost()
-
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
         """Render messages as a prompt."""
         return chat_renderer(self.tokenizer)(chat_history, add_generation_prompt)

@@ -38,7 +38,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             os.fsync(handle.fileno())
         beside.chmod(_mode_of(path))
         beside.replace(path)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: nothing half-written may stay; it is raised again
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

@@ -38,11 +38,6 @@ class TensorPlan:
     base: Ingredient | None
     vocabulary: bool = False
 
-    @property
-    def ingredients(self) -> tuple[Ingredient, ...]:
-        """All tensors that are read."""
-        return self.parents if self.base is None else (*self.parents, self.base)
-
 
 @dataclass(frozen=True)
 class Plan:
