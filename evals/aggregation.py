@@ -1,5 +1,7 @@
 """Scores from answers: lm-eval's aggregation per leaf, its groups' rules per label, the corpus ratio for bits."""
 
+import contextlib
+import io
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,10 +21,13 @@ class Aggregator:
     Args:
         tasks: The tasks.
         questions: All questions in the order in which lm-eval would add their values up.
+        bootstrap_iters: Resamples for the standard error of a metric without a closed form; 0 leaves it out, which a
+            search needs, since lm-eval's 100,000 take longer than a model takes to answer.
     """
 
-    def __init__(self, tasks: Sequence[LoadedTask], questions: Sequence[Question]) -> None:
+    def __init__(self, tasks: Sequence[LoadedTask], questions: Sequence[Question], *, bootstrap_iters: int = 0) -> None:
         self._tasks = tuple(tasks)
+        self._bootstrap_iters = bootstrap_iters
         self._order = {(question.task, question.id): place for place, question in enumerate(questions)}
 
     def __call__(self, items: Sequence[Item]) -> dict[str, Score]:
@@ -33,7 +38,8 @@ class Aggregator:
         leaves: defaultdict[str, dict[str, dict[str, Score]]] = defaultdict(dict)
         loaded = {task.name: task for task in self._tasks}
         for (leaf, metric), listed in found.items():
-            leaves[leaf].setdefault(loaded[leaf].label, {})[metric] = _leaf_score(loaded[leaf], metric, listed)
+            score = leaf_score(loaded[leaf], metric, listed, bootstrap_iters=self._bootstrap_iters)
+            leaves[leaf].setdefault(loaded[leaf].label, {})[metric] = score
         scores = {}
         for label in dict.fromkeys(task.label for task in self._tasks):
             below = [task for task in self._tasks if task.label == label and label in leaves[task.name]]
@@ -44,15 +50,39 @@ class Aggregator:
         return scores
 
 
-def _leaf_score(loaded: LoadedTask, metric: str, items: Sequence[Item]) -> Score:
-    from lm_eval.api.metrics import mean, mean_stderr
+def leaf_score(loaded: LoadedTask, metric: str, items: Sequence[Item], *, bootstrap_iters: int = 0) -> Score:
+    """Return the score of one leaf task in one of its metrics, as lm-eval aggregates it.
+
+    Args:
+        loaded: The leaf.
+        metric: The metric, with its filter where there are several.
+        items: Its answers.
+        bootstrap_iters: Resamples for a standard error that has no closed form; 0 for none.
+    """
+    from lm_eval.api.metrics import mean
 
     if metric == GOLD_BITS:
         return _corpus_ratio(items)
     raws = [item.raw for item in items]
-    function = loaded.task.aggregation().get(metric.split("/")[0], mean)
-    stderr = float(mean_stderr(raws)) if function is mean and len(raws) > 1 else None
+    name = metric.split("/")[0]
+    function = loaded.task.aggregation().get(name, mean)
+    stderr = _standard_error(function, name, raws, bootstrap_iters)
     return Score(float(function(raws)), stderr, len(raws), loaded.higher_is_better.get(metric, True))
+
+
+def _standard_error(function: Any, name: str, raws: Sequence[Any], bootstrap_iters: int) -> float | None:
+    """Return the standard error that lm-eval gives for ``function(raws)``; None where it gives none."""
+    from lm_eval.api.metrics import acc_all, mean, stderr_for_metric
+
+    closed = function in (mean, acc_all)
+    if len(raws) < 2 or not (closed or bootstrap_iters):
+        return None
+    iters = min(bootstrap_iters, 100) if name in {"bleu", "chrf", "chrf++", "ter"} else bootstrap_iters
+    estimate = stderr_for_metric(metric=function, bootstrap_iters=max(iters, 1))
+    if estimate is None:
+        return None
+    with contextlib.redirect_stdout(io.StringIO()):  # lm-eval announces a bootstrap on standard output
+        return float(estimate(raws))
 
 
 def _corpus_ratio(items: Sequence[Item]) -> Score:

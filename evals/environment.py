@@ -13,7 +13,7 @@ import numpy as np
 from evals.errors import DataError
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
-HUB_SECONDS = 5.0
+HUB_SECONDS = 3.0
 
 LM_EVAL_SEEDS = {"python": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
 """The seeds that lm-eval's ``simple_evaluate`` sets by default."""

@@ -3,6 +3,8 @@
 EvalError
 ├── TaskError (ValueError)       a task or metric that is not known, or asked for in a wrong way
 ├── DataError (ValueError)       questions that cannot be had: file, schema, number of rows, hub
+│   └── MissingDataError         a task's files are not in the data folder
+├── EngineError (ValueError)     an engine that is not installed
 └── ScoringError (RuntimeError)  a model that cannot be scored: NaN logits, out of memory
 """
 
@@ -20,6 +22,14 @@ class TaskError(EvalError, ValueError):
 
 class DataError(EvalError, ValueError):
     """Questions cannot be had: missing file, wrong schema, too few rows, hub unreachable."""
+
+
+class MissingDataError(DataError):
+    """A task's files are not in the data folder."""
+
+
+class EngineError(EvalError, ValueError):
+    """An engine cannot be used here; the message says how to install it."""
 
 
 class ScoringError(EvalError, RuntimeError):

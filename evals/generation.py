@@ -4,6 +4,7 @@ Every row has a slot with room for its own prompt and text. A step feeds one tok
 its slot to the last row, so that the rows in use are always the first ones, and waiting prompts fill the free slots.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from evals.errors import ScoringError
 from evals.plan import Ints
 from evals.prefix_tree import common_prefix
 
+PATIENCE = 3600.0
+"""Seconds without a finished text after which generation is given up."""
 CHECK_EVERY = 4
 """A stop string is looked for when so many tokens have come; the text is cut where it begins, however late."""
 
@@ -66,6 +69,8 @@ class Slots:
         self._values: list[Tensor] = []
         self.lengths = torch.zeros(rows, dtype=torch.long)
         self.active = 0
+        self._step_rows = self._step_places = torch.zeros(0, dtype=torch.long)
+        self._step_view = 0
 
     @property
     def view(self) -> int:
@@ -84,14 +89,19 @@ class Slots:
         self.lengths[self.active : self.active + len(lengths)] = torch.tensor(lengths)
         self.active += len(lengths)
 
+    def begin(self, device: Any) -> None:
+        """Prepare a step: where each row's token goes is the same in all layers."""
+        self._step_rows = torch.arange(self.active, device=device)
+        self._step_places = self.lengths[: self.active].to(device)
+        self._step_view = self.view
+
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one token per row; `advance` moves on when all layers have written."""
+        """Add one token per row after `begin`; `advance` moves on when all layers have written."""
         keys, values = self._keys[layer], self._values[layer]
-        rows = torch.arange(self.active, device=keys.device)
-        places = self.lengths[: self.active].to(keys.device)
+        rows, places, view = self._step_rows, self._step_places, self._step_view
         keys[rows, :, places] = key[:, :, 0]
         values[rows, :, places] = value[:, :, 0]
-        return keys[: self.active, :, : self.view], values[: self.active, :, : self.view]
+        return keys[: self.active, :, :view], values[: self.active, :, :view]
 
     def advance(self) -> None:
         """Count the token that was written."""
@@ -133,18 +143,34 @@ class Generator:
         rows: Most rows at a time.
         tokens: Most tokens of one pass; one prompt may be longer.
         min_prefix: Shortest common beginning of all prompts that is held once.
+        patience: Seconds after which it is given up when no text was finished.
     """
 
-    def __init__(self, forward: Forward, device: Any, *, rows: int, tokens: int, min_prefix: int) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        device: Any,
+        *,
+        rows: int,
+        tokens: int,
+        min_prefix: int,
+        patience: float = PATIENCE,
+    ) -> None:
         self._forward = forward
         self._device = device
         self._limit = rows
         self._tokens = tokens
         self._min_prefix = min_prefix
+        self._patience = patience
         self.tokens_run = 0
 
     def run(self, prompts: Sequence[Sequence[int]], ending: Ending) -> list[list[int]]:
-        """Return the new tokens of every prompt, up to and with the token that ended it."""
+        """Return the new tokens of every prompt, up to and with the token that ended it.
+
+        Raises:
+            ScoringError: Logits are not finite, or no text was finished for too long.
+        """
+        finished = time.monotonic()
         tokens = [np.array(prompt, dtype=np.int64) for prompt in prompts]
         shared = self._shared(tokens)
         own = [prompt[shared:] for prompt in tokens]
@@ -169,9 +195,15 @@ class Generator:
             for place in range(len(rows) - 1, -1, -1):
                 if ending.reached(rows[place].text):
                     done[rows[place].prompt] = rows[place].text
+                    finished = time.monotonic()
                     slots.leave(place)
                     rows[place] = rows[-1]
                     rows.pop()
+            if time.monotonic() - finished > self._patience:
+                raise ScoringError(
+                    f"generation: must finish a text within {self._patience:g} s, got none of {len(rows)}; "
+                    "drop this candidate, or ask for fewer tokens"
+                )
         return [done[i] for i in range(len(own))]
 
     def _shared(self, tokens: Sequence[Ints]) -> int:
@@ -216,6 +248,7 @@ class Generator:
 
     def _step(self, slots: Slots, prefix: Layers | None, start: int, tokens: Sequence[int]) -> list[int]:
         """Feed each row's last token and return its next."""
+        slots.begin(self._device)
         lengths = slots.lengths[: slots.active]
         view = slots.view
         hidden = torch.arange(view)[None] > lengths[:, None]

@@ -7,59 +7,37 @@ model per type of request, filters, ``process_results``, aggregation. Values the
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from evals.aggregation import Aggregator
+from evals.asked import Asked, asked_from_json, asked_to_json
 from evals.chat import chat_renderer
-from evals.environment import LM_EVAL_SEEDS, kept_random_state
-from evals.errors import DataError, ScoringError, TaskError
+from evals.disk_cache import DiskCache
+from evals.environment import kept_random_state
+from evals.errors import ScoringError, TaskError
+from evals.fingerprint import tokenizer_key
 from evals.metrics import (
     GOLD_BITS,
     GOLD_PROB,
-    Gold,
     bits_per_byte,
     gold_probability,
-    gold_text,
-    is_multiple_choice,
     metric_key,
 )
-from evals.questions import Leaf, Question, content_hash
+from evals.prompting import Prompting, ask_leaf
+from evals.questions import Question
 from evals.results import Cost, Item, Results, results_of
 from evals.tasks import LoadedTask
+from evals.tokens import Tokens
 
 
-@dataclass(frozen=True)
-class Prompting:
-    """How prompts are put together.
+@runtime_checkable
+class Learns(Protocol):
+    """A model that can be given tokens instead of making them."""
 
-    Attributes:
-        chat_template: Renders messages to text; None for plain prompts.
-        system_instruction: System prompt.
-        fewshot_as_multiturn: Few-shot examples as turns of the conversation.
-    """
-
-    chat_template: Callable[..., str] | None = None
-    system_instruction: str | None = None
-    fewshot_as_multiturn: bool = False
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One question with its requests: lm-eval's own, and one for the gold text where that is not among them."""
-
-    question: Question
-    loaded: LoadedTask
-    doc: Any
-    own: tuple[Any, ...]
-    gold: Gold | None
-    gold_request: Any | None
-
-    @property
-    def requests(self) -> tuple[Any, ...]:
-        return self.own if self.gold_request is None else (*self.own, self.gold_request)
+    def learn(self, tokens: Tokens) -> None:
+        """Take over tokens that were made before."""
 
 
 class Evaluation:
@@ -69,10 +47,16 @@ class Evaluation:
         questions: What is asked, in the order of lm-eval.
     """
 
-    def __init__(self, asked: Sequence[_Asked], tasks: Sequence[LoadedTask]) -> None:
+    def __init__(self, asked: Sequence[Asked], tasks: Sequence[LoadedTask], tokens: Tokens | None = None) -> None:
         self._asked = tuple(asked)
+        self._tokens = tokens
         self.questions: tuple[Question, ...] = tuple(one.question for one in asked)
         self._aggregate = Aggregator(tasks, self.questions)
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """Return the questions with their requests, which hold the last model's answers."""
+        return self._asked
 
     @classmethod
     def build(
@@ -86,6 +70,7 @@ class Evaluation:
         system_instruction: str | None = None,
         fewshot_as_multiturn: bool = False,
         keep_apart: Sequence[Question] = (),
+        kept: DiskCache | None = None,
     ) -> "Evaluation":
         """Build the prompts of `questions`.
 
@@ -102,6 +87,7 @@ class Evaluation:
             system_instruction: As lm-eval's flag.
             fewshot_as_multiturn: As lm-eval's flag.
             keep_apart: More questions that may not be few-shot examples.
+            kept: Where prompts and tokens of an earlier start are, and where they go.
 
         Raises:
             DataError: A question is not what it was when it was drawn.
@@ -111,11 +97,26 @@ class Evaluation:
         by_leaf, apart = _per_leaf(questions), _per_leaf(keep_apart)
         if strangers := set(by_leaf) - {loaded.name for loaded in tasks}:
             raise TaskError(f"questions: must belong to the loaded tasks, got {', '.join(sorted(strangers))}")
-        asked: list[_Asked] = []
-        with kept_random_state():
-            for loaded in tasks:
-                asked += _ask_leaf(loaded, sorted(by_leaf[loaded.name]), apart[loaded.name], metrics, prompting)
-        return cls(asked, tasks)
+
+        def make() -> tuple[Asked, ...]:
+            with kept_random_state():
+                leaves = [(loaded, sorted(by_leaf[loaded.name])) for loaded in tasks]
+                return tuple(
+                    one
+                    for loaded, own in leaves
+                    for one in ask_leaf(loaded, own, apart[loaded.name], metrics, prompting)
+                )
+
+        renderer = tokenizer_key(tokenizer) if kept is not None and chat is not None else None
+        used = [loaded for loaded in tasks if by_leaf[loaded.name]]
+        unknown = any(loaded.fingerprint is None for loaded in used) or (chat is not None and renderer is None)
+        if kept is None or unknown:
+            return cls(make(), tasks)
+        flags = [metrics, renderer, system_instruction, fewshot_as_multiturn]
+        key = [[_identity(loaded) for loaded in used], _sorted_rows(questions), _sorted_rows(keep_apart), flags]
+        names = {loaded.name: loaded for loaded in tasks}
+        asked = kept.remember("prompts", key, make, asked_to_json, lambda told: asked_from_json(told, names))
+        return cls(asked, tasks, _tokens_of(asked, tokenizer, kept, key))
 
     def run(self, lm: Any, only: Sequence[Question] | None = None) -> Results:
         """Score one candidate.
@@ -133,6 +134,8 @@ class Evaluation:
         if only is not None:
             wanted = set(only)
             chosen = tuple(one for one in self._asked if one.question in wanted)
+        if self._tokens is not None and isinstance(lm, Learns):
+            lm.learn(self._tokens)
         with kept_random_state():
             _answer(lm, [request for one in chosen for request in one.requests])
             items = [item for leaf in _by_leaf(chosen) for item in _measure(leaf)]
@@ -146,104 +149,39 @@ class Evaluation:
             return results_of(items, self._aggregate, cost)
 
 
+def _identity(loaded: LoadedTask) -> list[str | None]:
+    return [loaded.fingerprint, loaded.name, loaded.default_metric]
+
+
+def _sorted_rows(questions: Sequence[Question]) -> list[tuple[object, ...]]:
+    return [astuple(question) for question in sorted(questions)]
+
+
+def _tokens_of(asked: Sequence[Asked], tokenizer: Any, kept: DiskCache, prompts: Any) -> Tokens | None:
+    """Return the tokens of all requests; None for a tokenizer that cannot be told from another."""
+    name = tokenizer_key(tokenizer)
+    if name is None:
+        return None
+
+    def make() -> Tokens:
+        tokens = Tokens(tokenizer)
+        for request in (request for one in asked for request in one.requests):
+            if request.request_type == "loglikelihood":
+                tokens.pair(*request.args)
+            else:
+                tokens.text(request.args[0])
+        return tokens
+
+    return kept.remember(
+        "tokens", [prompts, name], make, Tokens.to_json, lambda told: Tokens.from_json(tokenizer, told)
+    )
+
+
 def _per_leaf(questions: Sequence[Question]) -> defaultdict[str, list[Question]]:
     leaves: defaultdict[str, list[Question]] = defaultdict(list)
     for question in questions:
         leaves[question.task].append(question)
     return leaves
-
-
-def _ask_leaf(
-    loaded: LoadedTask,
-    questions: Sequence[Question],
-    apart: Sequence[Question],
-    metrics: Literal["asked", "all"],
-    prompting: Prompting,
-) -> list[_Asked]:
-    if not questions:
-        return []
-    leaf = Leaf.of(loaded)
-    excluded = set()
-    for question in (*questions, *apart):
-        split = leaf.split(question.split)
-        if question.index >= len(split.ids) or split.ids[question.index] != question.id:
-            raise DataError(
-                f"{question.task}: {question.split} row {question.index} must be question {question.id}, "
-                "got another; restore the data that the questions were drawn from"
-            )
-        if split is not leaf.test:
-            excluded.add(split.contents[question.index])
-    wanted = loaded.metrics if metrics == "all" else (loaded.default_metric,)
-    asked = []
-    with _fewshot_pool_without(loaded.task, excluded):
-        previous = None
-        for number, question in enumerate(questions):
-            if question.split != previous or loaded.spec.fewshot == "fixed":
-                loaded.task.set_fewshot_seed(seed=LM_EVAL_SEEDS["fewshot"])
-            previous = question.split
-            doc = leaf.split(question.split).docs[question.index]
-            asked.append(_ask(loaded, question, doc, number, wanted, prompting))
-    return asked
-
-
-@contextmanager
-def _fewshot_pool_without(task: Any, excluded: set[str]) -> Iterator[None]:
-    sampler = getattr(task, "sampler", None)
-    pool = list(getattr(sampler, "df", None) or ()) if excluded and task.get_config("num_fewshot") else []
-    kept = [doc for doc in pool if content_hash(task, doc) not in excluded]
-    if sampler is None or len(kept) == len(pool):
-        yield
-        return
-    if len(kept) <= int(task.get_config("num_fewshot")):
-        raise DataError(
-            f"{task.task_name}: must have more than {task.get_config('num_fewshot')} few-shot rows that are not "
-            f"scored, got {len(kept)} of {len(pool)}; score fewer questions of that split"
-        )
-    sampler.replace_df(kept)
-    try:
-        yield
-    finally:
-        sampler.replace_df(pool)
-
-
-def _ask(
-    loaded: LoadedTask, question: Question, doc: Any, number: int, wanted: Sequence[str], prompting: Prompting
-) -> _Asked:
-    task = loaded.task
-    shared = {"apply_chat_template": prompting.chat_template is not None, "chat_template": prompting.chat_template}
-    context = task.fewshot_context(
-        doc,
-        num_fewshot=task.get_config("num_fewshot") or 0,
-        system_instruction=prompting.system_instruction,
-        fewshot_as_multiturn=prompting.fewshot_as_multiturn,
-        gen_prefix=task.doc_to_prefix(doc),
-        **shared,
-    )
-    gold = gold_text(task, doc) if {GOLD_BITS, GOLD_PROB} & set(loaded.metrics) else None
-    meta = (task.task_name, number, task.get_config("repeats") or 1)
-    own: tuple[Any, ...] = ()
-    if is_multiple_choice(task) or set(wanted) - {GOLD_BITS}:
-        made = task.construct_requests(doc=doc, ctx=context, metadata=meta, **shared)
-        own = tuple(made) if isinstance(made, list) else (made,)
-    gold_request = None
-    if gold is not None and GOLD_BITS in wanted and not gold.choices:
-        gold_request = _gold_request(loaded, doc, context, gold, (task.task_name, number, 1), prompting)
-    elif gold is not None and set(wanted) == {GOLD_BITS} and own:
-        own, gold_request = (), own[gold.choices[0]]
-    return _Asked(question, loaded, doc, own, gold, gold_request)
-
-
-def _gold_request(
-    loaded: LoadedTask, doc: Any, context: str, gold: Gold, meta: tuple[str, int, int], prompting: Prompting
-) -> Any:
-    from lm_eval.api.instance import Instance
-
-    delimiter = loaded.task.get_config("target_delimiter") or ""
-    if prompting.chat_template is not None and not loaded.task.get_config("gen_prefix"):
-        delimiter = ""
-    return Instance(
-        request_type="loglikelihood", doc=doc, arguments=(context, f"{delimiter}{gold.text}"), idx=0, metadata=meta
-    )
 
 
 def _answer(lm: Any, requests: Sequence[Any]) -> None:
@@ -260,14 +198,14 @@ def _answer(lm: Any, requests: Sequence[Any]) -> None:
             request.resps.append(answer)
 
 
-def _by_leaf(asked: Sequence[_Asked]) -> list[list[_Asked]]:
-    leaves: defaultdict[str, list[_Asked]] = defaultdict(list)
+def _by_leaf(asked: Sequence[Asked]) -> list[list[Asked]]:
+    leaves: defaultdict[str, list[Asked]] = defaultdict(list)
     for one in asked:
         leaves[one.loaded.name].append(one)
     return list(leaves.values())
 
 
-def _measure(leaf: Sequence[_Asked]) -> list[Item]:
+def _measure(leaf: Sequence[Asked]) -> list[Item]:
     """Apply filters and metrics to one leaf's answers."""
     loaded, task = leaf[0].loaded, leaf[0].loaded.task
     items = [item for one in leaf for item in _golden(one)]
@@ -285,7 +223,7 @@ def _measure(leaf: Sequence[_Asked]) -> list[Item]:
     return items
 
 
-def _golden(one: _Asked) -> list[Item]:
+def _golden(one: Asked) -> list[Item]:
     """Return the likelihood metrics of one question, as far as its requests tell them."""
     if one.gold is None:
         return []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.errors import DataError
+from evals.errors import DataError, MissingDataError
 
 
 def _plain(name: object) -> str:
@@ -16,11 +16,13 @@ def _plain(name: object) -> str:
 def folder_of(name: str, config: Mapping[str, Any], data: Path) -> Path | None:
     """Find the folder below `data` that holds the rows of a task.
 
-    A folder of the task's name wins. Otherwise it is found by the hub's names, compared without case and
-    punctuation: for ``cais/mmlu`` and ``anatomy`` that is ``mmlu/anatomy``, ``anatomy`` or ``mmlu``.
+    A folder of the task's name wins, with or without ``leaderboard_`` before it. Otherwise it is found by the hub's
+    names, compared without case and punctuation: for ``cais/mmlu`` and ``anatomy`` that is ``mmlu/anatomy``,
+    ``anatomy`` or ``mmlu``.
     """
-    if _has_rows(data / name):
-        return data / name
+    for own in (name, name.removeprefix("leaderboard_")):
+        if _has_rows(data / own):
+            return data / own
     path = _plain(str(config.get("dataset_path", "")).rsplit("/", 1)[-1])
     subset = _plain(config.get("dataset_name"))
     tops = [folder for folder in sorted(data.iterdir()) if folder.is_dir()]
@@ -46,26 +48,33 @@ def overrides(name: str, config: Mapping[str, Any], data: Path, *, shots: int | 
         DataError: No folder, a split that is needed, or a file that is not JSON Lines.
     """
     if config.get("class") is not None or config.get("custom_dataset") is not None:
-        raise DataError(f"{place}: {name}: must read its rows with its own code, got data: {data}; use the hub")
+        raise MissingDataError(f"{place}: {name}: must read its rows with its own code, got data: {data}; use the hub")
     folder = folder_of(name, config, data)
     if folder is None:
-        raise DataError(f"{place}: {name}: must find its rows, got no {data / name}/SPLIT.jsonl; add the files")
+        raise MissingDataError(f"{place}: {name}: must find its rows, got no {data / name}/SPLIT.jsonl; add the files")
     fewshot = config.get("fewshot_config") or {}
     named = {key: config.get(key) for key in ("training_split", "validation_split", "test_split", "fewshot_split")}
     named["fewshot_config"] = fewshot.get("split") if isinstance(fewshot, Mapping) else None
     scored = named["test_split"] or named["validation_split"]
     examples = named["fewshot_config"] or named["fewshot_split"] or named["training_split"] or named["validation_split"]
     wanted = config.get("num_fewshot") if shots is None or config.get("num_fewshot") == 0 else shots
+    if isinstance(fewshot, Mapping) and fewshot.get("samples"):
+        wanted = 0  # its examples stand in the task's file
     needed = {scored} | ({examples} if wanted else set())
     files = {}
     for split in dict.fromkeys(split for split in named.values() if split):
         file = folder / f"{split}.jsonl"
         if file.is_file():
-            _check_rows(file, place, name)
+            count = _check_rows(file, place, name)
+            if split == examples and wanted and count < int(wanted) + (split == scored):
+                raise DataError(
+                    f"{place}: {name}: must have rows for {wanted} few-shot examples, got {count} in {file}; "
+                    "add rows or ask for fewer shots"
+                )
             files[str(split)] = str(file.resolve())
         elif split in needed:
             what = "questions" if split == scored else "few-shot examples"
-            raise DataError(f"{place}: {name}: must find its {what}, got no file {file}; add it")
+            raise MissingDataError(f"{place}: {name}: must find its {what}, got no file {file}; add it")
     changed: dict[str, object] = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
     for key in ("training_split", "validation_split", "fewshot_split"):
         if named[key] and named[key] not in files:
@@ -73,15 +82,28 @@ def overrides(name: str, config: Mapping[str, Any], data: Path, *, shots: int | 
     return changed
 
 
-def _check_rows(file: Path, place: str, name: str) -> None:
-    with file.open(encoding="utf-8") as lines:
-        first = lines.readline()
-    try:
-        row = json.loads(first)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict) or not row:
-        raise DataError(f"{place}: {name}: {file}: every line must be a JSON object, got {first[:60]!r}; see --data")
+def _check_rows(file: Path, place: str, name: str) -> int:
+    """Return the number of rows, which must all be objects with the columns of the first."""
+    columns: set[str] = set()
+    count = 0
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            fault = f"{place}: {name}: {file}: line {number}: must be a JSON object"
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or not row:
+                raise DataError(f"{fault}, got {line.strip()[:60]!r}; mend or replace the file")
+            columns = columns or set(row)
+            if missing := columns - set(row):
+                raise DataError(f"{fault} with the columns of line 1, got none called {', '.join(sorted(missing))}")
+            count += 1
+    if not count:
+        raise DataError(f"{place}: {name}: {file}: must have rows, got an empty file; mend or replace it")
+    return count
 
 
 def is_hub_failure(error: BaseException) -> bool:

@@ -82,15 +82,27 @@ class Passes:
         logits = self.logits(state, ids, positions, torch.from_numpy(needed).to(self._device))
         if not len(targets.row):
             return
-        logits = logits.float()
-        norms = logits.logsumexp(-1)
-        if not bool(torch.isfinite(norms).all()):
-            raise ScoringError("scoring: logits must be finite, got nan or infinity; drop this candidate")
         row, token = (torch.from_numpy(array).to(self._device) for array in (targets.row, targets.token))
-        likelihood = (logits[row, token] - norms[row]).double().cpu().numpy()
-        np.add.at(totals, targets.request, likelihood)
-        alike = (logits.argmax(-1)[row] == token).cpu().numpy()
-        np.logical_and.at(greedy, targets.request, alike)
+        likelihood, alike = _read_logits(logits.float(), row, token)
+        np.add.at(totals, targets.request, likelihood.double().cpu().numpy())
+        np.logical_and.at(greedy, targets.request, alike.cpu().numpy())
+
+
+def _read_logits(logits: Tensor, row: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log-probability and greediness of each token in its row of `logits`, which are overwritten.
+
+    Raises:
+        ScoringError: A row is not finite.
+    """
+    highest = logits.amax(-1)
+    value = logits[row, token]
+    alike = value == highest[row]
+    reached = row[alike]
+    alike[alike.clone()] = logits[reached].argmax(-1) == token[alike]  # of several highest tokens, the first is greedy
+    norms = logits.sub_(highest[:, None]).exp_().sum(-1).log_() + highest
+    if not bool(torch.isfinite(norms).all()):
+        raise ScoringError("scoring: logits must be finite, got nan or infinity; drop this candidate")
+    return value - norms[row], alike
 
 
 def probe(model: Any) -> None:

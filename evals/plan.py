@@ -75,6 +75,7 @@ class Plan:
         tokens_run: Tokens in all passes, padding included.
         tokens_full: Tokens that all requests have, each on its own.
         tokens_unique: Tokens that must be computed at least: the nodes of the tree.
+        pairs_unique: Pairs of a node and a node that it attends to, itself included: the sum of the nodes' depths.
     """
 
     groups: tuple[Group, ...]
@@ -82,6 +83,7 @@ class Plan:
     tokens_run: int
     tokens_full: int
     tokens_unique: int
+    pairs_unique: int
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ import numpy as np
 
 from evals.plan import Budget, Forward, Group, Ints, Plan, Request, Targets
 
+WIDTH_COST = 5e-4
+"""Attention of a token per token of its row's width, as a share of its work in linear layers; less in large models."""
+PASS_COST = 20.0
+"""Tokens that could be computed in the time in which a pass reads the weights."""
+
 
 @dataclass(frozen=True)
 class _Input:
@@ -59,21 +64,27 @@ def build_plan(requests: Sequence[Request], max_length: int, budget: Budget) -> 
     """Plan the passes for `requests`; a context that does not fit into `max_length` loses its beginning."""
     inputs = [_input(i, request, max_length) for i, request in enumerate(requests)]
     groups: list[Group] = []
-    unique = 0
+    unique = pairs = 0
     loose: list[list[_Input]] = []
     for questions, shared in _stems(_by_context(inputs), budget):
         if shared:
             packs = [_pack(question, shared) for question in questions]
             groups.append(_group(questions[0][0].tokens[:shared], packs, budget))
             unique += shared + sum(len(pack.ids) for pack in packs)
+            pairs += shared * (shared + 1) // 2 + _pairs(packs)
         else:
             loose += questions
     if loose:
         packs = [_pack(question, 0) for question in loose]
         groups.append(Group(None, tuple(_passes(packs, 0, budget))))
         unique += sum(len(pack.ids) for pack in packs)
+        pairs += _pairs(packs)
     run = sum(f.ids.size for g in groups for f in (*g.passes, *([g.prefix] if g.prefix else [])))
-    return Plan(tuple(groups), len(inputs), run, sum(len(i.tokens) for i in inputs), unique)
+    return Plan(tuple(groups), len(inputs), run, sum(len(i.tokens) for i in inputs), unique, pairs)
+
+
+def _pairs(packs: Sequence[_Pack]) -> int:
+    return sum(int((pack.depth + 1).sum()) for pack in packs)
 
 
 def _input(number: int, request: Request, max_length: int) -> _Input:
@@ -177,16 +188,33 @@ class _Reader:
         return Targets(read[:, 0], read[:, 1], read[:, 2])
 
 
-def _passes(packs: Sequence[_Pack], start: int, budget: Budget) -> Iterator[Forward]:
-    """Fill rows first-fit, longest question first, and cut rows of like length into passes."""
+def _passes(packs: Sequence[_Pack], start: int, budget: Budget) -> list[Forward]:
+    """Fill rows, of the width that costs least, and cut rows of like length into passes."""
+    widths = [width for width in (budget.row // 4, budget.row // 2, 3 * budget.row // 4, budget.row) if width]
+    cuts = [list(_cut(_filled(packs, width), budget)) for width in widths]
+    return [_forward(rows, start) for rows in min(cuts, key=_cost)]
+
+
+def _cost(cut: Sequence[Sequence[_Row]]) -> float:
+    """Return what passes cost, in tokens: padding, attention over the width of a row, reading the weights."""
+    sizes = [(len(rows) * rows[0].length, rows[0].length) for rows in cut]
+    return sum(tokens * (1 + width * WIDTH_COST) + PASS_COST for tokens, width in sizes)
+
+
+def _filled(packs: Sequence[_Pack], width: int) -> list[_Row]:
+    """Fill rows first-fit, longest question first; return them longest first."""
     rows: list[_Row] = []
     for pack in sorted(packs, key=lambda pack: -len(pack.ids)):
-        fitting = (row for row in rows if row.length + len(pack.ids) <= budget.row)
+        fitting = (row for row in rows if row.length + len(pack.ids) <= width)
         row = next(fitting, None)
         if row is None:
             rows.append(row := _Row())
         row.add(pack)
-    rows.sort(key=lambda row: -row.length)
+    return sorted(rows, key=lambda row: -row.length)
+
+
+def _cut(rows: Sequence[_Row], budget: Budget) -> Iterator[Sequence[_Row]]:
+    """Cut rows, longest first, into passes that keep the budget without much padding."""
     while rows:
         longest, count, scored = rows[0].length, 0, 0
         for row in rows:
@@ -195,7 +223,7 @@ def _passes(packs: Sequence[_Pack], start: int, budget: Budget) -> Iterator[Forw
             if count and not (within and row.length >= 0.75 * longest):
                 break
             count += 1
-        yield _forward(rows[:count], start)
+        yield rows[:count]
         rows = rows[count:]
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,51 +12,18 @@ import numpy as np
 
 from evals.environment import kept_random_state
 from evals.errors import DataError
+from evals.question_sets import Question, QuestionSets, refuse_search_on_test
 from evals.tasks import LoadedTask
 
-
-@dataclass(frozen=True, order=True)
-class Question:
-    """One question of one leaf task.
-
-    Attributes:
-        task: Name of the leaf.
-        split: ``training``, ``validation`` or ``test``, as lm-eval calls the task's own splits.
-        index: Place in that split.
-        id: Hash of its content, 16 hex digits: the same question has the same id in every split.
-    """
-
-    task: str
-    split: str
-    index: int
-    id: str
-
-
-@dataclass(frozen=True)
-class QuestionSets:
-    """Three disjoint sets: for the sampler, for naming the winner, and for the verdict."""
-
-    search: tuple[Question, ...]
-    selection: tuple[Question, ...]
-    test: tuple[Question, ...]
-
-    def to_json(self) -> str:
-        """Return the sets as JSON text, read back by `from_json`."""
-        named = {"search": self.search, "selection": self.selection, "test": self.test}
-        return json.dumps({name: [list(asdict(q).values()) for q in questions] for name, questions in named.items()})
-
-    @classmethod
-    def from_json(cls, text: str) -> "QuestionSets":
-        """Return the sets that `to_json` wrote."""
-        read = json.loads(text)
-        for_search, for_selection, for_test = (
-            tuple(Question(*values) for values in read[name]) for name in ("search", "selection", "test")
-        )
-        return cls(for_search, for_selection, for_test)
-
-    def digest(self) -> str:
-        """Return a sha256 over all three sets."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+__all__ = [
+    "Leaf",
+    "Question",
+    "QuestionSets",
+    "Split",
+    "content_hash",
+    "draw_questions",
+    "refuse_search_on_test",
+]
 
 
 @dataclass(frozen=True)
@@ -162,6 +129,7 @@ def draw_questions(
     for_selection: Counts = 200,
     for_test: Counts = "all",
     seed: int = 0,
+    search_on_test: bool = False,
 ) -> QuestionSets:
     """Draw the three sets; counts are per label, shared among the leaves of a group in proportion to their size.
 
@@ -181,7 +149,7 @@ def draw_questions(
             label: (_count(for_search, label), _count(for_selection, label), _count(for_test, label))
             for label in groups
         }
-        return _draw_all(groups, counts, seed)
+        return _draw_all(groups, counts, seed, search_on_test=search_on_test)
 
 
 def _count(counts: Counts, label: str) -> Count:
@@ -192,26 +160,41 @@ def _count(counts: Counts, label: str) -> Count:
     return counts[label]
 
 
-def _draw_all(groups: dict[str, list[Leaf]], counts: dict[str, tuple[Count, Count, Count]], seed: int) -> QuestionSets:
+def _draw_all(
+    groups: dict[str, list[Leaf]],
+    counts: dict[str, tuple[Count, Count, Count]],
+    seed: int,
+    *,
+    search_on_test: bool,
+) -> QuestionSets:
     used: set[str] = set()
     searched: list[Question] = []
     selected: list[Question] = []
     tested: list[Question] = []
     generators = {label: np.random.default_rng([seed, int(_digest(label), 16)]) for label in groups}
     for label, leaves in groups.items():
-        first, second = _draw(label, leaves, counts[label], used, generators[label])
+        wanted = (*counts[label][:2], 0) if search_on_test else counts[label]
+        separate = not search_on_test and all(leaf.others for leaf in leaves)
+        first, second = _draw(label, leaves, wanted, used, generators[label], separate=separate)
         searched += first
         selected += second
         used |= {question.id for question in (*first, *second)}
+    if search_on_test:
+        used.clear()
     for label, leaves in groups.items():
         tested += _draw_test(label, leaves, counts[label][2], used, generators[label])
     return QuestionSets(tuple(sorted(searched)), tuple(sorted(selected)), tuple(sorted(tested)))
 
 
 def _draw(
-    label: str, leaves: Sequence[Leaf], counts: tuple[Count, Count, Count], used: set[str], rng: np.random.Generator
+    label: str,
+    leaves: Sequence[Leaf],
+    counts: tuple[Count, Count, Count],
+    used: set[str],
+    rng: np.random.Generator,
+    *,
+    separate: bool,
 ) -> tuple[list[Question], list[Question]]:
-    separate = all(leaf.others for leaf in leaves)
     pools = [_pool(leaf, used, rng, separate=separate) for leaf in leaves]
     spare = 0 if separate else 1 if counts[2] == "all" else counts[2]
     free = max(sum(map(len, pools)) - spare, 0)
@@ -220,7 +203,7 @@ def _draw(
         raise DataError(
             f"{label}: must have {asked[0]} search and {asked[1]} selection questions among its "
             f"{'training and validation' if separate else 'test'} rows, got {free} that are neither few-shot rows nor "
-            "repeated in nor kept for the test; ask for fewer"
+            "repeated in nor kept for the test; ask for fewer, or say --search-on-test to search on test questions too"
         )
     taken = [_shuffled(part, rng) for part in _share(pools, sum(asked), rng)]
     searched = _share(taken, asked[0], rng)

@@ -19,12 +19,14 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from evals.attention import UnshareableError, shared_attention
 from evals.chat import chat_renderer
 from evals.errors import ScoringError
-from evals.generation import Ending, Generator
+from evals.generation import PATIENCE, Ending, Generator
+from evals.memory import budget_for
 from evals.passes import Passes, probe
 from evals.plan import ROW, Budget, Plan, Request
 from evals.prefix_tree import build_plan
 from evals.results import Cost
 from evals.stock import is_greedy, model_length, stock_scorer
+from evals.tokens import Tokens
 
 _log = logging.getLogger(__name__)
 _PLANS_KEPT = 256
@@ -40,9 +42,10 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         model: A causal language model of transformers.
         tokenizer: Its tokenizer.
         max_length: Longest input; unset takes the model's.
-        batch_tokens: Tokens of one forward pass; unset: 2,048. Halved when memory runs out.
+        batch_tokens: Tokens of one forward pass; unset: what memory allows. Halved when memory runs out.
         rows: Texts that are generated at a time.
         share: False scores with HFLM.
+        patience: Seconds without a finished text after which generation is given up.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         batch_tokens: int | None = None,
         rows: int = 16,
         share: bool = True,
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__()
         self.model = model.eval()
@@ -62,14 +66,16 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.max_gen_toks = 256
         self.fallback_reason: str | None = None if share else "sharing is switched off"
         self.cost = Cost()
-        self._budget = Budget()
+        self._budget = budget_for(model, self.device)
         if batch_tokens is not None:
             self._budget = Budget(batch_tokens, max(16, batch_tokens // 2), min(ROW, batch_tokens))
         self._rows = rows
+        self._patience = patience
         self._probed = False
         self._plain: Any = None
-        self._tokens: dict[tuple[str, ...], Request] = {}
-        self._plans: dict[tuple[Request, ...], Plan] = {}
+        self.tokens = Tokens(tokenizer)
+        self._cut: dict[str, tuple[Request, ...]] = {}
+        self._plans: dict[tuple[int, ...], tuple[tuple[Request, ...], Plan]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -90,8 +96,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     @property
     def prefix_token_id(self) -> int:
         """What stands for an empty context: beginning of text, else end of text."""
-        beginning = self.tokenizer.bos_token_id
-        return self.eot_token_id if beginning is None else int(beginning)
+        return self.tokens.prefix_token_id
 
     @property
     def tokenizer_name(self) -> str:
@@ -101,7 +106,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     @property
     def plans(self) -> tuple[Plan, ...]:
         """What has been planned so far."""
-        return tuple(self._plans.values())
+        return tuple(plan for _, plan in self._plans.values())
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
         """Render messages as a prompt."""
@@ -109,10 +114,12 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:  # noqa: FBT001 - lm-eval's signature
         """Return the tokens of a text; special tokens are the tokenizer's choice unless the text begins with them."""
-        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        if add_special_tokens is None and string.startswith(self.tokenizer.decode(self.prefix_token_id)):
-            options["add_special_tokens"] = False
-        return list(self.tokenizer.encode(string, **options))
+        return self.tokens.encode(string, add_special_tokens)
+
+    def learn(self, tokens: Tokens) -> None:
+        """Take over tokens that were made before; those of another tokenizer are left alone."""
+        if tokens.tokenizer is self.tokenizer:
+            self.tokens.learn(tokens)
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: ARG002, FBT001, FBT002 - lm-eval
         """Return log-likelihood and greediness of each continuation after its context.
@@ -176,37 +183,25 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return list(getattr(self._plain, kind)(list(requests), disable_tqdm=True))
 
     def _score(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        return self._score_tokens(tuple(self._encoded(*request.args) for request in requests))
-
-    def _encoded(self, context: str, continuation: str) -> Request:
-        key = (context, continuation)
-        if key not in self._tokens:
-            if context:
-                first, rest = self._encode_pair(context, continuation)
-            else:
-                rest = self.tok_encode(continuation, add_special_tokens=False)
-                apart = self.prefix_token_id != rest[0]
-                first, rest = ([self.prefix_token_id], rest) if apart else (rest[:1], rest[1:])
-            self._tokens[key] = Request(tuple(first) or (self.prefix_token_id,), tuple(rest))
-        return self._tokens[key]
+        return self._score_tokens(tuple(self.tokens.pair(*request.args) for request in requests))
 
     def _score_whole(self, requests: Sequence[Any]) -> list[float]:
-        owners: list[int] = []
-        windows: list[Request] = []
-        for i, request in enumerate(requests):
+        windows = [self._windows(request.args[0]) for request in requests]
+        scores = iter(self._score_tokens(tuple(window for listed in windows for window in listed)))
+        return [sum(next(scores)[0] for _ in listed) for listed in windows]
+
+    def _windows(self, text: str) -> tuple[Request, ...]:
+        """Return a text cut into windows of the longest input, each with the token before it as context."""
+        if text not in self._cut:
             rolling = get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0]),
+                token_list=list(self.tokens.text(text)),
                 prefix_token=self.prefix_token_id,
                 max_seq_len=self.max_length,
                 context_len=1,
             )
-            for context, rest in map(make_disjoint_window, rolling):
-                owners.append(i)
-                windows.append(Request(tuple(context), tuple(rest)))
-        totals = [0.0] * len(requests)
-        for owner, (likelihood, _) in zip(owners, self._score_tokens(tuple(windows)), strict=True):
-            totals[owner] += likelihood
-        return totals
+            cut = map(make_disjoint_window, rolling)
+            self._cut[text] = tuple(Request(tuple(context), tuple(rest)) for context, rest in cut)
+        return self._cut[text]
 
     def _score_tokens(self, requests: tuple[Request, ...]) -> list[tuple[float, bool]]:
         if not requests:
@@ -222,14 +217,16 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             return scores
 
     def _planned(self, requests: tuple[Request, ...]) -> Plan:
-        if requests not in self._plans:
+        """Return the plan for `requests`; they are kept, and known again by identity without a look inside."""
+        key = tuple(map(id, requests))
+        if key not in self._plans:
             while len(self._plans) >= _PLANS_KEPT:
                 del self._plans[next(iter(self._plans))]
             try:
-                self._plans[requests] = build_plan(requests, self.max_length, self._budget)
+                self._plans[key] = requests, build_plan(requests, self.max_length, self._budget)
             except ValueError as error:
                 raise ScoringError(f"scoring: {error}") from error
-        return self._plans[requests]
+        return self._plans[key][1]
 
     def _halve(self, error: RuntimeError) -> None:
         """Make passes half as large after `error`, which is raised again when it is not about memory."""
@@ -257,11 +254,17 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         if room <= 0:
             raise ScoringError(f"generation: must leave room for a prompt, got {longest} of {self.max_length} tokens")
         stops = handle_stop_sequences(list(settings["until"]), eos=self.tokenizer.decode([self.eot_token_id]))
-        prompts = [self.tok_encode(request.args[0])[-room:] for request in requests]
+        prompts = [self.tokens.text(request.args[0])[-room:] for request in requests]
         ending = self._ending(stops, longest)
         while True:
-            limits = {"rows": self._rows, "tokens": self._budget.tokens, "min_prefix": self._budget.min_prefix}
-            generator = Generator(Passes(self.model, self.device).logits, self.device, **limits)
+            generator = Generator(
+                Passes(self.model, self.device).logits,
+                self.device,
+                rows=self._rows,
+                tokens=self._budget.tokens,
+                min_prefix=self._budget.min_prefix,
+                patience=self._patience,
+            )
             try:
                 generated = generator.run(prompts, ending)
                 break
@@ -275,7 +278,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         listed = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         listed = self.eot_token_id if listed is None else listed
         tokens = frozenset(listed if isinstance(listed, list | tuple) else [listed])
-        window = 4 + max((len(self.tokenizer.encode(stop, add_special_tokens=False)) for stop in stops), default=0)
+        window = 4 + max((len(self.tokens.stop(stop)) for stop in stops), default=0)
         return Ending(tokens, tuple(stop for stop in stops if stop), longest, self.tokenizer.decode, window)
 
     def _text(self, tokens: Sequence[int], stops: list[str]) -> str:

@@ -1,12 +1,12 @@
 """Loads lm-eval tasks, from the hub, from a folder or from the embedded questions, once per study."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evals import local_data
 from evals.environment import LM_EVAL_SEEDS, find_punkt, hub_answers, is_offline, kept_random_state, offline
 from evals.errors import DataError, TaskError
-from evals.metrics import canonical_metric, directions, metric_names
+from evals.metrics import canonical_metric, directions, is_multiple_choice, metric_names
 from evals.task_index import find_files, lm_eval_folder, read_yaml
 
 MINI = Path(__file__).parent / "mini"
@@ -45,6 +45,13 @@ class TaskSpec(BaseModel):
     weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
 
 
+class Opened(NamedTuple):
+    """lm-eval's objects of one leaf: the task, and the group that it was asked for through, if any."""
+
+    task: Any
+    group: Any = None
+
+
 @dataclass(frozen=True)
 class LoadedTask:
     """One leaf task, ready to be asked.
@@ -56,8 +63,9 @@ class LoadedTask:
         metrics: Every metric that can be computed: lm-eval's, ``gold_prob``, ``gold_bits_per_byte``.
         default_metric: The metric to judge by when the spec names none.
         higher_is_better: Direction of each metric.
-        task: lm-eval's task object.
-        group: lm-eval's group object of `label`, which defines how leaves are aggregated; None for a single task.
+        opened: Returns lm-eval's objects, opened when first asked for.
+        multiple_choice: Whether it compares the likelihoods of choices.
+        fingerprint: Hash of all that its prompts depend on but the tokenizer; None when that is not known.
         memo: What has been worked out from its rows, so that it is done once.
     """
 
@@ -67,9 +75,20 @@ class LoadedTask:
     metrics: tuple[str, ...]
     default_metric: str
     higher_is_better: dict[str, bool]
-    task: Any = field(repr=False, compare=False)
-    group: Any = field(default=None, repr=False, compare=False)
+    opened: Callable[[], Opened] = field(repr=False, compare=False)
+    multiple_choice: bool = False
+    fingerprint: str | None = field(default=None, repr=False, compare=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def task(self) -> Any:
+        """lm-eval's task object."""
+        return self.opened().task
+
+    @property
+    def group(self) -> Any:
+        """lm-eval's group object of `label`, which defines how leaves are aggregated; None for a single task."""
+        return self.opened().group
 
 
 def load_tasks(
@@ -101,7 +120,7 @@ def load_tasks(
     needs_hub = data is None and bool(remote)
     silent = needs_hub and not is_offline() and not hub_answers()
     if silent:
-        _log.warning("the hub does not answer; only what is cached can be used")
+        _log.warning("the hub does not answer: only what is cached can be used; or give a folder with --data DIR")
     loaded: list[LoadedTask] = []
     with nullcontext() if needs_hub and not silent else offline():
         for i, (spec, found) in enumerate(zip(specs, files, strict=True)):
@@ -155,7 +174,10 @@ def _load(spec: TaskSpec, files: dict[str, Path], data: Path | None, place: str)
     if any(_needs_punkt(path) for path in files.values()):
         find_punkt([] if data is None else [data / "nltk_data"], label)
     with TemporaryDirectory(prefix="mergesearch-tasks-") as temporary, kept_random_state():
+        from datasets import disable_progress_bars
         from lm_eval.tasks import TaskManager
+
+        disable_progress_bars()  # they stand between the lines of a terminal; downloads keep theirs
 
         documents = {name: _wrapper(path) for name, path in files.items()}
         manager = TaskManager(include_path=str(_write(Path(temporary, "plain"), documents)), include_defaults=False)
@@ -217,6 +239,6 @@ def _loaded(spec: TaskSpec, task: Any, group: Any, place: str) -> LoadedTask:
         metrics=names,
         default_metric=metric or names[0],
         higher_is_better=directions(task, names),
-        task=task,
-        group=group,
+        opened=lambda: Opened(task, group),
+        multiple_choice=is_multiple_choice(task),
     )

@@ -1,6 +1,9 @@
 """Builds the model folder of a recipe file."""
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +25,14 @@ class BuildOptions:
     compat: str | None = None
     out_shard_size: str = "5B"
     copy_tokenizer: bool = True
+    write_model_card: bool = True
     allow_crimes: bool = False
     allow_nan: bool = False
+    allow_pickle: bool = False
     force: bool = False
     device: str = "cpu"
+    hub_cache: Path | None = None
+    quiet: bool = False
 
 
 def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None, options: BuildOptions) -> Path:
@@ -38,20 +45,60 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
     if options.compat not in (None, "mergekit"):
         raise InputError(f"--compat: must be 'mergekit', got '{options.compat}'")
     size = shard_size(options.out_shard_size)
-    crimes = {"device": options.device, "allow_crimes": options.allow_crimes, "allow_nan": options.allow_nan}
-    folder = merge_stages(
-        load_recipes(recipe),
-        out,
-        models_roots=all_roots(models_roots),
-        seed=options.seed,
-        compat=options.compat is not None,
-        merger_options=crimes,
-        out_shard_size=size,
-        copy_tokenizer=options.copy_tokenizer,
-        force=options.force,
-    )
-    typer.echo(f"merged model: {folder}")
+    if options.hub_cache is not None:
+        os.environ["HF_HUB_CACHE"] = str(options.hub_cache)
+    how = {
+        "device": usable_device(options.device),
+        "allow_crimes": options.allow_crimes,
+        "allow_nan": options.allow_nan,
+        "allow_pickle": options.allow_pickle,
+    }
+    with _left_in_order():
+        folder = merge_stages(
+            load_recipes(recipe),
+            out,
+            models_roots=all_roots(models_roots),
+            seed=options.seed,
+            compat=options.compat is not None,
+            merger_options=how,
+            out_shard_size=size,
+            copy_tokenizer=options.copy_tokenizer,
+            write_model_card=options.write_model_card,
+            force=options.force,
+        )
+    if not options.quiet:
+        typer.echo(f"merged model: {folder}")
     return folder
+
+
+@contextmanager
+def _left_in_order() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that what was begun is cleared away."""
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def usable_device(name: str) -> str:
+    """Return a device that torch can compute on.
+
+    Raises:
+        InputError: There is no such device here.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).splitlines()[0]
+        raise InputError(f"--device {name}: must be a device that torch can use here, got: {said}; use cpu") from None
+    return name
 
 
 def shard_size(text: str) -> int:

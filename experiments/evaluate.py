@@ -1,8 +1,7 @@
-"""Scores models or recipes on tasks and prints one column each, best in bold."""
+"""Scores models or recipes on tasks: a table with one column each, best in bold, and lm-eval's results documents."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,20 +9,26 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from evals.engines import engine_names, make_engine
+from evals.aggregation import Aggregator
+from evals.availability import load_available
+from evals.engines import engine_names, make_engine, weights_changed
+from evals.errors import ScoringError
 from evals.harness import Evaluation
-from evals.questions import Leaf
-from evals.results import Results
-from evals.suites import load_suite
-from evals.tasks import LoadedTask, TaskSpec, load_tasks
-from experiments.atomic import write_text_atomically
-from experiments.errors import InputError
+from evals.lm_eval_json import BOOTSTRAP_ITERS
+from evals.questions import Leaf, Question
+from evals.results import Results, merge_results
+from evals.suites import Suite, load_suite
+from evals.tasks import LoadedTask, TaskSpec
+from experiments.errors import ExperimentError, InputError
+from experiments.leaderboard import metric_table, suite_table
+from experiments.outputs import ModelFacts, Places, write_documents
 from experiments.roots import models_roots as all_roots
-from experiments.tables import parents_against_winner, to_markdown
 from merge.engine import Merger
 from merge.live import load_tokenizer, new_live_model
 from merge.recipe import Recipe, load_recipes
 from search.template import short_name
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -37,70 +42,193 @@ class EvaluateOptions:
     data: str | None = None
     include_path: Path | None = None
     apply_chat_template: bool = False
+    system_instruction: str | None = None
+    fewshot_as_multiturn: bool = False
+    skip_missing: bool = False
     engine: str = "live"
+    dtype: str = "float32"
     output: Path | None = None
+    log_samples: bool = False
     device: str = "cpu"
 
-    def specs(self) -> tuple[TaskSpec, ...]:
-        """Return the tasks that are asked for.
+    @property
+    def place(self) -> str:
+        """Where the tasks were named, for messages."""
+        return "--tasks" if self.suite is None else f"suite {self.suite}"
+
+    def check(self) -> None:
+        """Find what is wrong before anything is opened.
 
         Raises:
-            InputError: Neither or both of tasks and suite are given.
+            InputError: An option is wrong.
         """
-        if (self.tasks is None) == (self.suite is None):
-            raise InputError("evaluate: must be given exactly one of --tasks a,b and --suite NAME")
-        if self.suite is not None:
-            return load_suite(self.suite).tasks
+        if self.tasks is None and self.suite is None:
+            raise InputError("evaluate: must be given --tasks a,b or --suite NAME (see: mergesearch list suites)")
+        if self.suite is not None and self.num_fewshot is not None:
+            raise InputError("--num-fewshot: a suite has its own shots; name the tasks with --tasks instead")
+        if self.log_samples and self.output is None:
+            raise InputError("--log-samples: must be given a place with --output")
+        for name, value, known in (("engine", self.engine, engine_names()), ("dtype", self.dtype, tuple(DTYPES))):
+            if value not in known:
+                raise InputError(f"--{name}: must be one of {', '.join(known)}, got '{value}'")
+
+    def chosen(self) -> tuple[tuple[TaskSpec, ...], Suite | None]:
+        """Return the tasks that are asked for, and the suite that they are of.
+
+        Raises:
+            evals.errors.TaskError: The suite is not known, or a task is none of its.
+        """
         names = [name.strip() for name in (self.tasks or "").split(",") if name.strip()]
-        return tuple(TaskSpec(task=name, num_fewshot=self.num_fewshot) for name in names)
+        if self.suite is None:
+            return tuple(TaskSpec(task=name, num_fewshot=self.num_fewshot) for name in names), None
+        suite = load_suite(self.suite)
+        if self.tasks is not None:
+            suite = suite.only(names)
+        return suite.tasks, suite
 
 
 def evaluate_models(models: Sequence[str], *, options: EvaluateOptions, models_roots: Sequence[Path] | None) -> None:
-    """Score models one after the other, print the table, write the scores if asked to.
+    """Score models one after the other, print the table; each model's document is written as soon as it is scored.
 
     Raises:
         InputError: An option is wrong.
         evals.errors.EvalError: A task or its data are wrong.
         merge.errors.MergeError: A model or recipe is wrong.
+        ExperimentError: A model could not be scored; the others were.
     """
-    if options.engine not in engine_names():
-        raise InputError(f"--engine: must be one of {', '.join(engine_names())}, got '{options.engine}'")
-    specs = options.specs()
+    options.check()
     recipes = {_column(model, models): _recipe(model) for model in models}
     merger = Merger(all_roots(models_roots), device=options.device)
     for recipe in recipes.values():
         merger.check(recipe)
-    tasks = load_tasks(
+    console = Console(soft_wrap=True)
+    tasks, suite = _load(options, console)
+    places = Places(options.output, tuple(recipes))
+    desk = _Desk(merger, tasks, suite, options)
+    scored: dict[str, Results] = {}
+    faults: list[str] = []
+    for name, recipe in recipes.items():
+        try:
+            scored[name] = desk.score(name, recipe, console)
+        except ScoringError as error:
+            faults.append(f"{name}: could not be scored: {error}")
+            continue
+        facts = desk.facts(name, models[list(recipes).index(name)], recipe)
+        for line in write_documents(places, facts, desk.evaluation, tasks, suite, scored[name], options.log_samples):
+            console.print(escape(line), highlight=False)
+    if scored:
+        _show(console, tasks, suite, scored)
+    if faults:
+        raise ExperimentError("\n".join(faults))
+
+
+def _load(options: EvaluateOptions, console: Console) -> tuple[tuple[LoadedTask, ...], Suite | None]:
+    specs, suite = options.chosen()
+    found = load_available(
         specs,
         data=None if options.data in (None, "hub") else Path(str(options.data)),
         include_path=options.include_path,
-        place="--tasks" if options.suite is None else f"suite {options.suite}",
+        place=options.place,
+        skip_missing=options.skip_missing,
     )
-    console = Console(soft_wrap=True)
-    results = {}
-    for name, recipe in recipes.items():
-        results[name] = _score(merger, recipe, tasks, options)
-        cost = results[name].cost
-        console.print(
-            f"{escape(name)}: {results[name].answers['question'].nunique()} questions, "
-            f"{cost.tokens_run} tokens run for {cost.tokens_full} asked, {cost.seconds:.1f} s",
-            highlight=False,
+    if found.missing:
+        console.print(escape(f"left out, no data: {', '.join(found.missing)}"), highlight=False)
+        if suite is not None:
+            suite = suite.only([spec.task for spec in suite.tasks if spec.task not in found.missing])
+    return found.tasks, suite
+
+
+class _Desk:
+    """Where models are scored one after the other: prompts, live model and engine are made again only when they must.
+
+    Args:
+        merger: Reads the models.
+        tasks: What to ask.
+        suite: The suite that they are of.
+        options: How.
+    """
+
+    def __init__(
+        self, merger: Merger, tasks: Sequence[LoadedTask], suite: Suite | None, options: EvaluateOptions
+    ) -> None:
+        self._merger, self._tasks, self._suite, self._options = merger, tasks, suite, options
+        self._questions = {task.name: Leaf.of(task).test.questions(task.name)[: options.limit] for task in tasks}
+        self._shape: object = None
+        self._model: torch.nn.Module = torch.nn.Module()
+        self._tokenizer: object = None
+        self._engine: object = None
+        self._asked: Evaluation | None = None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What was asked last."""
+        if self._asked is None:
+            raise RuntimeError("score must be called first")
+        return self._asked
+
+    def score(self, name: str, recipe: Recipe, console: Console) -> Results:
+        """Score one model, telling of every task."""
+        self._seat(recipe)
+        parts = []
+        for label in dict.fromkeys(task.label for task in self._tasks):
+            block = self._block(label)
+            parts.append(self.evaluation.run(self._engine, block))
+            shots = shots_of(self._tasks)[label]
+            line = f"{name}: {label}, {shots}-shot, {len(block)} questions, {parts[-1].cost.seconds:.1f} s"
+            console.print(escape(line), highlight=False)
+        results = merge_results(parts)
+        aggregate = Aggregator(self._tasks, self.evaluation.questions, bootstrap_iters=BOOTSTRAP_ITERS)
+        return replace(results, scores=aggregate(results.items))
+
+    def facts(self, name: str, reference: str, recipe: Recipe) -> ModelFacts:
+        """Return what a document tells of the model that was scored last."""
+        return ModelFacts(name, reference, recipe.to_mapping(), self._model, self._tokenizer, self._options)
+
+    def _block(self, label: str) -> list[Question]:
+        return [question for task in self._tasks if task.label == label for question in self._questions[task.name]]
+
+    def _seat(self, recipe: Recipe) -> None:
+        options = self._options
+        tokenizer = load_tokenizer(self._merger, recipe)
+        shape = (self._merger.plan(recipe).config, _identity(tokenizer))
+        if shape != self._shape:
+            self._engine = None  # an engine may hold memory that the next one needs
+            self._model = new_live_model(self._merger, recipe, dtype=DTYPES[options.dtype], device=options.device)
+            self._tokenizer = tokenizer
+            self._merger.merge_live(recipe, self._model)
+            self._engine = make_engine(options.engine, self._model, tokenizer)
+            self._shape = shape
+            if options.apply_chat_template or self._asked is None:
+                self._asked = self._build()
+            return
+        self._merger.merge_live(recipe, self._model)
+        weights_changed(self._engine)
+
+    def _build(self) -> Evaluation:
+        options = self._options
+        return Evaluation.build(
+            self._tasks,
+            [question for task in self._tasks for question in self._questions[task.name]],
+            tokenizer=self._tokenizer,
+            metrics="all" if self._suite is None else "asked",
+            apply_chat_template=options.apply_chat_template,
+            system_instruction=options.system_instruction,
+            fewshot_as_multiturn=options.fewshot_as_multiturn,
         )
-    _show(console, results)
-    if options.output is not None:
-        write_text_atomically(options.output, json.dumps(_as_json(results, recipes, tasks), indent=2) + "\n")
-        console.print(f"scores: {escape(str(options.output))}")
 
 
-def _score(merger: Merger, recipe: Recipe, tasks: Sequence[LoadedTask], options: EvaluateOptions) -> Results:
-    model = new_live_model(merger, recipe, dtype=torch.float32, device=options.device)
-    tokenizer = load_tokenizer(merger, recipe)
-    merger.merge_live(recipe, model)
-    questions = [q for task in tasks for q in Leaf(task).test.questions(task.name)[: options.limit]]
-    evaluation = Evaluation.build(
-        tasks, questions, tokenizer=tokenizer, metrics="all", apply_chat_template=options.apply_chat_template
-    )
-    return evaluation.run(make_engine(options.engine, model, tokenizer))
+def shots_of(tasks: Sequence[LoadedTask]) -> dict[str, int]:
+    """Return each label's number of few-shot examples, the largest of its leaves'."""
+    shots: dict[str, int] = {}
+    for task in tasks:
+        shots[task.label] = max(shots.get(task.label, 0), int(task.task.get_config("num_fewshot") or 0))
+    return shots
+
+
+def _identity(tokenizer: object) -> tuple[str, str]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else str(getattr(tokenizer, "name_or_path", id(tokenizer)))
+    return text, str(getattr(tokenizer, "chat_template", None))
 
 
 def _recipe(model: str) -> Recipe:
@@ -114,35 +242,18 @@ def _recipe(model: str) -> Recipe:
 
 def _column(model: str, models: Sequence[str]) -> str:
     """Return a short name for a column, the whole reference where two short names are the same."""
-    names = [short_name(other) for other in models]
-    return short_name(model) if names.count(short_name(model)) == 1 else model
+    names = [_short(other) for other in models]
+    return _short(model) if names.count(_short(model)) == 1 else model
 
 
-def _show(console: Console, results: Mapping[str, Results]) -> None:
-    columns = {name: {key: score.value for key, score in found.scores.items()} for name, found in results.items()}
-    directions = {key: score.higher_is_better for found in results.values() for key, score in found.scores.items()}
-    table = to_markdown(parents_against_winner(columns, directions))
+def _short(model: str) -> str:
+    return Path(model).stem if Path(model).suffix in {".yaml", ".yml"} else short_name(model)
+
+
+def _show(console: Console, tasks: Sequence[LoadedTask], suite: Suite | None, results: Mapping[str, Results]) -> None:
+    table = metric_table(tasks, results) if suite is None else suite_table(suite, results, shots_of(tasks))
     console.print()
     if console.is_terminal:
         console.print(Markdown(table))
     else:
         console.print(escape(table), highlight=False)
-
-
-def _as_json(
-    results: Mapping[str, Results], recipes: Mapping[str, Recipe], tasks: Sequence[LoadedTask]
-) -> dict[str, object]:
-    shots = {task.name: task.spec.num_fewshot for task in tasks}
-    return {
-        "models": {
-            name: {
-                "recipe": recipes[name].to_mapping(),
-                "results": {
-                    key: {"value": score.value, "stderr": score.stderr, "n": score.n}
-                    for key, score in found.scores.items()
-                },
-            }
-            for name, found in results.items()
-        },
-        "num_fewshot": shots,
-    }

@@ -1,55 +1,115 @@
-"""What a winner leaves with: its recipe as a file, its weights as a model folder with a card."""
+"""What a winner leaves with: its recipe, its weights as a model folder with a card, a place on the hub."""
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+import yaml
 
 from experiments.atomic import write_text_atomically
 from experiments.build import shard_size
+from experiments.card import CardFacts, has_chat_template, read_verdict, winner_card
 from experiments.errors import InputError
 from experiments.folder import StudyFolder, find_finished
+from experiments.licences import merged_licence, parent_licences
+from experiments.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.recipe import load_recipes
-from search.study import load_study
+from search.study import LoadedStudy, load_study
 
 
-def export_winner(
-    study: Path,
-    recipe: Path | None,
-    model: Path | None,
-    *,
-    models_roots: Sequence[Path] | None,
-    out_shard_size: str,
-    force: bool,
-) -> None:
-    """Write the winner of a finished study; recipe, model folder, or both.
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to write; the names are those of the command line.
+
+    Attributes:
+        recipe: File for the recipe.
+        model: Folder for the weights, tokenizer, generation config and card.
+        push: ``USER/NAME`` on the hub.
+        private: Whether a repository that is made is private.
+        license: Licence of the result, instead of the one that follows from the parents'.
+        out_shard_size: Largest shard, with K, M or B.
+        force: Replace what is there.
+    """
+
+    recipe: Path | None = None
+    model: Path | None = None
+    push: str | None = None
+    private: bool = False
+    license: str | None = None
+    out_shard_size: str = "5B"
+    force: bool = False
+
+
+def export_winner(study: Path, options: ExportOptions, *, models_roots: Sequence[Path] | None) -> None:
+    """Write the winner of a finished study; recipe, model folder, a repository on the hub.
 
     Raises:
         InputError: The study has no winner, nothing is asked for, or a file is in the way.
+        experiments.push.PushError: The hub did not take it.
         merge.errors.MergeError: A parent is missing; nothing is written.
         OSError: The disk is full; nothing is left under the final name.
     """
     folder = find_finished(study)
-    if recipe is None and model is None:
-        raise InputError("export: must be told what to write: --recipe FILE, --model DIR, or both")
-    if recipe is not None and recipe.exists() and not force:
-        raise InputError(f"--recipe {recipe}: is there already; use --force to replace it")
-    if model is not None:
-        _write_model(folder, model, models_roots, shard_size(out_shard_size), force=force)
-        typer.echo(f"weights: {model}")
-    if recipe is not None:
-        write_text_atomically(recipe, folder.best.read_text(encoding="utf-8"))
-        typer.echo(f"recipe: {recipe}")
+    _check(options)
+    with ExitStack() as stack:
+        target = options.model
+        if target is None and options.push is not None:
+            scratch = tempfile.TemporaryDirectory(prefix=".push-", dir=folder.root)
+            target = Path(stack.enter_context(scratch)) / "model"
+        if target is not None:
+            _write_model(folder, target, options, all_roots(models_roots))
+        if options.model is not None:
+            typer.echo(f"weights: {options.model}")
+        if options.recipe is not None:
+            write_text_atomically(options.recipe, folder.best.read_text(encoding="utf-8"))
+            typer.echo(f"recipe: {options.recipe}")
+        if options.push is not None and target is not None:
+            typer.echo(f"pushed: {push_folder(target, options.push, private=options.private)}")
 
 
-def _write_model(folder: StudyFolder, out: Path, roots: Sequence[Path] | None, size: int, *, force: bool) -> None:
+def _check(options: ExportOptions) -> None:
+    if options.recipe is None and options.model is None and options.push is None:
+        raise InputError("export: must be told what to write: --recipe FILE, --model DIR, --push USER/NAME")
+    if options.recipe is not None and options.recipe.exists() and not options.force:
+        raise InputError(f"--recipe {options.recipe}: is there already; use --force to replace it")
+    if options.push is not None:
+        check_repository(options.push)
+
+
+def _write_model(folder: StudyFolder, out: Path, options: ExportOptions, roots: tuple[Path, ...]) -> None:
     (winner,) = load_recipes(folder.best)
-    seed = load_study(folder.study).file.search.seed
-    merger = Merger(all_roots(roots), seed=seed)
-    merger.merge_to_folder(winner, out, seed=seed, out_shard_size=size, force=force)
-    card = (out / "README.md").read_text(encoding="utf-8")
-    found = folder.table.read_text(encoding="utf-8")
-    write_text_atomically(out / "README.md", f"{card}\n## How it was found\n\n{found}")
-    write_text_atomically(out / "mergesearch_study.yaml", folder.study.read_text(encoding="utf-8"))
+    study = load_study(folder.study)
+    verdict = read_verdict(folder)
+    licence = merged_licence(parent_licences(winner.references(), roots), options.license)
+    seed = study.file.search.seed
+    Merger(roots, seed=seed).merge_to_folder(
+        winner, out, seed=seed, out_shard_size=shard_size(options.out_shard_size), force=options.force
+    )
+    facts = CardFacts(
+        name=options.push or out.name,
+        recipe=winner,
+        verdict=verdict,
+        table=folder.table.read_text(encoding="utf-8"),
+        study=study,
+        licence=licence,
+        chat=has_chat_template(out),
+    )
+    write_text_atomically(out / "README.md", winner_card(facts))
+    write_text_atomically(out / "mergesearch_study.yaml", _shareable(study))
+    for note in licence.notes:
+        typer.echo(f"note: {note}")
+
+
+def _shareable(study: LoadedStudy) -> str:
+    """Return a study file without what belongs to this machine: folders, and a store's address or password."""
+    document = study.file.model_dump(mode="json", exclude_unset=True, exclude={"store", "tracking"})
+    for key in ("data", "include_path"):
+        value = document["evaluate"].get(key)
+        if isinstance(value, str) and value != "hub":
+            document["evaluate"][key] = Path(value).name
+    return yaml.safe_dump(document, sort_keys=False, width=120)

@@ -50,6 +50,11 @@ class StudyFolder:
         return self.root / "trials.csv"
 
     @property
+    def versions(self) -> Path:
+        """The versions of libraries when the study began."""
+        return self.root / "versions.json"
+
+    @property
     def verdict(self) -> Path:
         """The verdict as data."""
         return self.root / "verdict.json"

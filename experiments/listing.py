@@ -35,5 +35,4 @@ def _suites() -> Iterator[str]:
     from evals.suites import load_suite, suite_names
 
     for name in suite_names():
-        tasks = ", ".join(spec.task for spec in load_suite(name).tasks)
-        yield f"{name:14s} {tasks}"
+        yield f"{name:14s} {load_suite(name).about}"

@@ -1,5 +1,6 @@
 """Runs a study for a person: reads its file, shows progress, mirrors to MLflow, prints the verdict and the places."""
 
+import json
 import shutil
 import sys
 import time
@@ -16,13 +17,16 @@ from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.folder import FolderWriter, StudyFolder, verdict_table
 from experiments.progress import ConsoleProgress
+from experiments.report.gather import whole_verdict
+from experiments.report.page import report_figures, write_report
 from experiments.roots import models_roots as all_roots
 from experiments.tracking import MlflowMirror
+from experiments.versions import library_versions
 from experiments.words import verdict_lines
 from search.errors import StudyError
-from search.loop import run_search
 from search.records import Observer, Outlook, TrialRecord, Verdict
 from search.study import LoadedStudy, load_study, parse_study
+from search.workers import run_search
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,17 @@ class Overrides:
         data: ``evaluate.data``.
         trials: ``search.trials``.
         max_hours: ``search.max_hours``.
+        search_on_test: ``evaluate.search_on_test``; False leaves the file's word.
+        patience: ``search.patience``.
+        workers: ``search.workers``.
     """
 
     data: str | None = None
     trials: int | None = None
     max_hours: float | None = None
+    search_on_test: bool = False
+    patience: int | None = None
+    workers: int | None = None
 
     def apply(self, path: Path) -> LoadedStudy:
         """Read a study file and return it with the overrides in place."""
@@ -45,7 +55,14 @@ class Overrides:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         if self.data is not None:
             document["evaluate"]["data"] = self.data if self.data == "hub" else str(Path(self.data).resolve())
-        changes = {"trials": self.trials, "max_hours": self.max_hours}
+        if self.search_on_test:
+            document["evaluate"]["search_on_test"] = True
+        changes = {
+            "trials": self.trials,
+            "max_hours": self.max_hours,
+            "patience": self.patience,
+            "workers": self.workers,
+        }
         given = {key: value for key, value in changes.items() if value is not None}
         if given:
             document["search"] = {**(document.get("search") or {}), **given}
@@ -86,7 +103,7 @@ class _Everyone:
 
 @dataclass(frozen=True)
 class _StudyCopy:
-    """Keeps the study file as it is run, once the store has accepted it."""
+    """Keeps the study file as it is run, once the store has accepted it, and the versions that began it."""
 
     study: LoadedStudy
     folder: StudyFolder
@@ -95,12 +112,37 @@ class _StudyCopy:
         del outlook
         document = self.study.file.model_dump(mode="json", exclude_unset=True)
         write_text_atomically(self.folder.study, yaml.safe_dump(document, sort_keys=False, width=120))
+        if not self.folder.versions.exists():
+            write_text_atomically(self.folder.versions, json.dumps(library_versions(), indent=2) + "\n")
 
     def scored(self, record: TrialRecord) -> None:
         del record
 
     def finished(self, verdict: Verdict) -> None:
         del verdict
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Writes the report of a finished study; a fault is told in one line, since it can be made again from the store."""
+
+    folder: StudyFolder
+    console: Console
+
+    def started(self, outlook: Outlook) -> None:
+        del outlook
+
+    def scored(self, record: TrialRecord) -> None:
+        del record
+
+    def finished(self, verdict: Verdict) -> None:
+        del verdict
+        try:
+            write_report(self.folder.root)
+        except Exception as error:  # noqa: BLE001 - a finished search never fails for its report
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            again = f"'mergesearch report {self.folder.root}'"
+            self.console.print(f"no report was written: {escape(why)}; make it later with {escape(again)}")
 
 
 @dataclass(frozen=True)
@@ -120,27 +162,45 @@ class _Mirror:
 
 
 def run_study(
-    path: Path, *, overrides: Overrides, models_roots: Sequence[Path] | None, out: Path | None, device: str
+    path: Path,
+    *,
+    overrides: Overrides,
+    models_roots: Sequence[Path] | None,
+    out: Path | None,
+    device: str,
+    ray: str | None = None,
 ) -> Verdict:
     """Run or resume the study of a file, telling a person everything."""
     roots = all_roots(models_roots)
-    return show_study(overrides.apply(path), models_roots=roots, out=out, device=device)
+    return show_study(overrides.apply(path), models_roots=roots, out=out, device=device, ray=ray)
 
 
-def show_study(study: LoadedStudy, *, models_roots: Sequence[Path], out: Path | None, device: str) -> Verdict:
+def show_study(
+    study: LoadedStudy, *, models_roots: Sequence[Path], out: Path | None, device: str, ray: str | None = None
+) -> Verdict:
     """Run or resume a study, telling a person everything."""
     console = Console(soft_wrap=True)
     folder = StudyFolder(out if out is not None else Path("runs") / study.file.study)
     if folder.root.exists() and not folder.root.is_dir():
         raise InputError(f"{folder.root}: must be a folder, is a file; choose another --out")
+    if study.file.evaluate.search_on_test:
+        console.print("searching on test questions: the verdict's scores are no estimate on anything new")
     progress = ConsoleProgress(console)
-    observers: list[Observer] = [_StudyCopy(study, folder), FolderWriter(folder), progress]
+    observers: list[Observer] = [_StudyCopy(study, folder), FolderWriter(folder), progress, _Report(folder, console)]
     uri = study.file.tracking.mlflow
     if uri is not None:
         observers.append(_Mirror(open_mirror(study, folder, uri, console)))
     everyone = _Everyone(observers)
     try:
-        verdict = run_search(study, folder.root, observer=everyone, models_roots=models_roots, device=device)
+        verdict = run_search(
+            study,
+            folder.root,
+            observer=everyone,
+            models_roots=models_roots,
+            device=device,
+            say=lambda line: console.print(escape(line), highlight=False),
+            ray=ray,
+        )
     finally:
         progress.close()
     _print_verdict(console, verdict)
@@ -157,6 +217,7 @@ def open_mirror(study: LoadedStudy, folder: StudyFolder, uri: str, console: Cons
         study_id=study.digest(),
         say=lambda line: console.print(escape(line)),
         folder=folder.root,
+        figures=lambda: report_figures(folder.root),
     )
 
 
@@ -180,6 +241,7 @@ def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri
             folder.answers,
             f"{_program('python')} -c \"import pandas; print(pandas.read_csv('{folder.answers}'))\"",
         ),
+        ("report", folder.root / "report.html", f"{_program('python')} -m webbrowser {folder.root / 'report.html'}"),
         ("report table", folder.table, f"cat {folder.table}"),
         ("trials", folder.trials, f"{_program('optuna')} trials --storage {store} --study-name {study.file.study}"),
     ]
@@ -219,4 +281,7 @@ def sync_mirror(study: Path) -> None:
     from search.replay import replay
 
     count = replay(loaded, folder.root, _Mirror(mirror))
+    verdict = whole_verdict(folder)
+    if verdict is not None:
+        mirror.log_verdict(verdict)
     console.print(f"{count} runs mirrored to {uri}; look at them with: mlflow ui --backend-store-uri {uri}")

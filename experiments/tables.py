@@ -42,13 +42,19 @@ def to_markdown(table: pd.DataFrame, *, digits: int = 4) -> str:
     """
     directions: Mapping[str, bool] = table.attrs.get(HIGHER, {})
     lower = any(not higher for higher in directions.values())
-    header = [_cell(table.index.name or ""), *(_cell(name) for name in table.columns)]
-    lines = [_line(header), _line(["---", *["---:"] * len(table.columns)])]
+    header = [cell(table.index.name or ""), *(cell(name) for name in table.columns)]
+    rows = []
     for name, values in zip(table.index, table.to_numpy(), strict=True):
         higher = directions.get(name, True)
         arrow = (" ↑" if higher else " ↓") if lower else ""
-        lines.append(_line([_cell(name) + arrow, *_row([float(value) for value in values], digits, higher=higher)]))
-    return "\n".join(lines) + "\n"
+        rows.append([cell(name) + arrow, *_row([float(value) for value in values], digits, higher=higher)])
+    return markdown_table(header, rows)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of cells that are safe already; all but the first column stand to the right."""
+    ruler = ["---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, ruler, *rows))
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -92,11 +98,7 @@ def _row(values: Sequence[float], digits: int, *, higher: bool) -> list[str]:
     return [f"**{text}**" if text and text == best else text for text in shown]
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(name: object) -> str:
+def cell(name: object) -> str:
     r"""Return a name that cannot break out of its cell: ``|``, line breaks and the marks of Markdown and HTML."""
     text = " ".join(str(name).split())
     for mark, safe in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):

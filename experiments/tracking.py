@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from evals.results import Results
 from experiments.naming import batches, safe_name, safely_named
@@ -35,6 +35,8 @@ QUIET = {
 STUDY_ID = "mergesearch.study_id"
 RECORD = "mergesearch.record"
 PARENT = "mlflow.parentRunId"
+DIGEST = "mergesearch.digest"
+ALIAS = "best"
 PARAMS_AT_ONCE, METRICS_AT_ONCE, PARAM, TAG = 100, 900, 6000, 5000
 """MLflow's limits: entries per call, characters of a parameter, of a tag."""
 
@@ -69,6 +71,7 @@ class MlflowMirror:
         study_id: Digest of the study's identity; its run is found again by it.
         say: Takes one line for a person.
         folder: The study's folder, for the files that a finished study leaves and for the remedy's wording.
+        figures: Makes the Plotly figures of a finished study, by name.
     """
 
     uri: str
@@ -76,6 +79,7 @@ class MlflowMirror:
     study_id: str = field(kw_only=True)
     say: Callable[[str], None] = field(kw_only=True)
     folder: Path | None = field(default=None, kw_only=True)
+    figures: Callable[[], Mapping[str, Any]] | None = field(default=None, kw_only=True)
     _store: _Store | None = field(default=None, init=False, repr=False)
     _off: bool = field(default=False, init=False, repr=False)
     _best: float | None = field(default=None, init=False, repr=False)
@@ -133,6 +137,8 @@ class MlflowMirror:
         store.client.log_text(run, record.recipe_yaml, "recipe.yaml")
         if record.results is not None:
             store.client.log_text(run, record.results.answers.to_csv(index=False), "answers.csv")
+            if record.state == "complete":
+                _log_questions(store.client, run, record.part, record.results)
             if record.kind == "baseline":
                 _log_questions(store.client, store.run, record.part, record.results)
         if improved:
@@ -162,9 +168,14 @@ class MlflowMirror:
         for name, value in (("winner", verdict.winner), ("family", verdict.family), ("digest", verdict.digest)):
             store.client.set_tag(store.run, name, value[:TAG])
         store.client.log_text(store.run, verdict.recipe_yaml, "best.yaml")
-        for name in ("study.yaml", "table.md", "trials.csv", "verdict.json"):
+        for name in ("study.yaml", "table.md", "trials.csv", "verdict.json", "report.html"):
             if self.folder is not None and (self.folder / name).is_file():
                 store.client.log_artifact(store.run, str(self.folder / name))
+        if self.figures is not None:
+            for name, figure in self.figures().items():
+                kept = {"include_plotlyjs": True}  # by default the page would fetch the library from the network
+                store.client.log_figure(store.run, figure, f"plots/{safe_name(name)}.html", save_kwargs=kept)
+        _register(store, safe_name(self.study), verdict)
         store.client.set_terminated(store.run, end_time=_milliseconds(now))
 
 
@@ -216,14 +227,54 @@ def _runs(client: "MlflowClient", experiment: str, where: str) -> Iterator["Run"
 
 
 def _log_values(client: "MlflowClient", run: str, record: TrialRecord) -> None:
+    """Log parameters and metrics under names that only mean the same where they are the same.
+
+    MLflow compares parameters as text alone; numeric holes are therefore metrics as well (``hole/NAME``), so that
+    ``metrics."hole/models.math.weight" > 0.5`` filters. What was not measured on all search questions has a prefix.
+    """
     from mlflow.entities import Param
 
+    measured = {f"{_prefix(record)}{name}": value for name, value in record.metrics.items()}
     seconds = {f"seconds/{name}": value for name, value in record.parts.items()}
+    holes = {f"hole/{name}": float(value) for name, value in record.params.items() if _is_number(value)}
     params = [Param(name, str(value)[:PARAM]) for name, value in safely_named(record.params).items()]
     head, *rest = batches(params, PARAMS_AT_ONCE)
-    _log_metrics(client, run, {**record.metrics, **seconds}, record.ended, params=head)
+    _log_metrics(client, run, {**measured, **holes, **seconds}, record.ended, params=head)
     for part in rest:
         client.log_batch(run, params=part)
+
+
+def _prefix(record: TrialRecord) -> str:
+    """Return what sets a record's scores apart: those of a stopped trial, of selection and of test questions."""
+    if record.state == "stopped":
+        return "partial/"
+    return "" if record.part == "search" else f"{record.part}/"
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _register(store: _Store, name: str, verdict: Verdict) -> None:
+    """Register the winner as a model version that points at its recipe; no weights are copied.
+
+    The same winner again changes nothing but the alias.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client, source = store.client, f"runs:/{store.run}/winner"
+    client.log_text(store.run, verdict.recipe_yaml, "winner/best.yaml")
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name, description="Winners of a mergesearch study, by reference: recipes only.")
+    known = {v.tags.get(DIGEST): v for v in client.search_model_versions(f"name = '{name}'") if v.source == source}
+    version = known.get(verdict.digest)
+    if version is None:
+        tags = {DIGEST: verdict.digest, "winner": verdict.winner[:TAG], "family": verdict.family[:TAG]}
+        words = f"{verdict.winner}: objective {verdict.test_value:.4f} on test questions; weights: mergesearch export"
+        version = client.create_model_version(name, source, store.run, tags=tags, description=words)
+    client.set_registered_model_alias(name, ALIAS, version.version)
 
 
 def _log_metrics(

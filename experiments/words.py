@@ -1,6 +1,7 @@
 """The verdict in words: what was found, how sure it is, and what this many questions could have shown."""
 
 from collections.abc import Iterator
+from statistics import fmean
 
 from evals.statistics import Interval
 from search.records import Comparison, TaskComparison, Verdict
@@ -24,6 +25,31 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
         f"optimism: {verdict.optimism:+.4f} (objective {verdict.search_value:.4f} on {counts['search']} search "
         f"questions minus {verdict.test_value:.4f} on test questions)"
     )
+    yield from _more(verdict)
+
+
+def _more(verdict: Verdict) -> Iterator[str]:
+    """Go through what only some studies have: masks, constraints, a front, a rung, and why the search ended."""
+    if verdict.masks is not None:
+        values = verdict.masks.values
+        yield (
+            f"random masks: the winner's own give {verdict.test_value:.4f} on the test questions, {len(values)} others "
+            f"{min(values):.4f} to {max(values):.4f}, mean {fmean(values):.4f}"
+        )
+    for check in verdict.constraints:
+        held = "held" if check.shortfall == 0 else f"missed by {check.shortfall:.4f}"
+        yield f"constraint {check.score} {check.limit} ({check.bound:.4f}): {held}, {check.value:.4f} on test questions"
+    if verdict.front:
+        yield f"Pareto front on the search questions: {len(verdict.front)} candidates"
+        for point in verdict.front:
+            yield f"  {point.name}: " + ", ".join(f"{name} {value:.4f}" for name, value in point.scores.items())
+    if verdict.rung is not None:
+        rung, known = verdict.rung, verdict.rung.correlation is not None
+        ranked = f"rank correlation {rung.correlation:.2f}" if known else "no rank correlation, all scored alike"
+        verb = "was" if rung.trusted else "was not"
+        yield f"likelihood rung: {ranked} with the real metric over {rung.candidates} candidates; it {verb} trusted"
+    if verdict.ended:
+        yield f"the search ended because {verdict.ended}"
 
 
 def _headline(verdict: Verdict) -> list[Comparison]:

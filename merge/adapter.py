@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from merge.errors import CheckpointError, did_you_mean
+from merge.links import check_links
 from merge.safetensors_file import Header, read_headers
 
 _REFUSED = {
@@ -38,6 +39,7 @@ class Adapter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        check_links(folder)
         self.config = _config(folder)
         self.file = folder / "adapter_model.safetensors"
         if not self.file.is_file():

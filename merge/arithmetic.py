@@ -47,5 +47,6 @@ class Arithmetic:
             return (torch.stack(list(terms)) * factors).sum(dim=0)
         result = terms[0] * weights[0]
         for term, weight in zip(terms[1:], weights[1:], strict=True):
-            result.add_(term, alpha=weight)
+            # Not add_(alpha=): that rounds once where the processor can, and results would depend on the machine.
+            result.add_(term * weight)
         return result

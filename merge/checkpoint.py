@@ -13,6 +13,7 @@ from torch import Tensor
 
 from merge.adapter import Adapter
 from merge.errors import CheckpointError, did_you_mean
+from merge.links import check_links
 from merge.pickled import open_pickled
 from merge.references import parse, resolve
 from merge.safetensors_file import Header, read_headers
@@ -40,13 +41,17 @@ class Checkpoint:
         self.reference = reference
         self.folder = folder
         self.adapter = adapter
+        check_links(folder)
         self.config: dict[str, Any] = _json(folder / "config.json", reference)
         self._pickled = None
         try:
             self._headers = _headers(folder, reference)
         except CheckpointError:
-            if not allow_pickle or not any(folder.glob("*.bin")):
+            if not any(folder.glob("*.bin")) or any(folder.glob("*.safetensors")):
                 raise
+            if not allow_pickle:
+                said = f"{reference}: {folder} holds pickled .bin weights only"
+                raise CheckpointError(f"{said}; use --allow-pickle, or convert them to safetensors") from None
             self._pickled = open_pickled(folder)
             self._headers = self._pickled.headers
         if adapter is not None:
@@ -134,6 +139,9 @@ def _headers(folder: Path, reference: str) -> dict[str, Header]:
     where = _json(index, reference).get("weight_map")
     if not isinstance(where, dict) or not where:
         raise CheckpointError(f"{index}: must have a weight_map")
+    outside = sorted({str(file) for file in where.values() if Path(str(file)).name != str(file)})
+    if outside:
+        raise CheckpointError(f"{index}: weight_map must name files beside it, got {outside[0]}; repair the index")
     missing = sorted({str(file) for file in where.values()} - {file.name for file in folder.iterdir()})
     if missing:
         raise CheckpointError(f"{reference}: {folder} must hold {', '.join(missing)}; fetch the rest of the model")

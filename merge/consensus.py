@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge.group import Group
-from merge.method import Kernel
+from merge import fused
+from merge.group import Group, Operand
+from merge.method import AbstractFused, Kernel
 from merge.sparsify import Sparsify, TaskVector
 
 
@@ -36,35 +37,12 @@ class Combination:
             return self._stepwise(group, weights, vectors)
         live = [(vector, weight) for vector, weight in zip(vectors, weights, strict=True) if not vector.is_zero]
         if not live:
-            return lambda span: group.base[span]
+            return WeightedSum(group, (group.base,), (1.0,))
         total = sum(weights)
         divisor = total if abs(total) >= 1e-8 else 1.0
         scale = self.factor / divisor if self.normalize and not self.vote else self.factor
-
-        def merged(span: slice) -> Tensor:
-            terms = [vector[span].mul_(weight) for vector, weight in live]
-            mix = self._elected(terms, [weight for _, weight in live]) if self.vote else group.arithmetic.total(terms)
-            return mix.mul_(scale).add_(group.base[span])
-
-        return merged
-
-    def _elected(self, terms: list[Tensor], weights: Sequence[float]) -> Tensor:
-        """Return the sum of the terms that agree with its sign, over their weights if normalised.
-
-        A term times the elected sign is positive where it agrees, so that cutting off below zero leaves just what
-        agrees. Comparisons write floats in place: bool tensors cost several passes each.
-        """
-        sign = terms[0].clone()
-        for term in terms[1:]:
-            sign.add_(term)
-        sign.ge_(0).mul_(2).sub_(1)
-        mix, share = torch.zeros_like(sign), torch.zeros_like(sign)
-        for term, weight in zip(terms, weights, strict=True):
-            mix.add_(term.mul_(sign).clamp_min_(0))
-            if self.normalize:
-                share.add_(term.sign_(), alpha=weight)
-        mix.mul_(sign)
-        return mix.div_(share.add_(torch.eq(share, 0, out=torch.empty_like(share)))) if self.normalize else mix
+        kept, shares = zip(*live, strict=True)
+        return CombinedVectors(group, kept, shares, self.vote, self.normalize, scale)
 
     def _stepwise(self, group: Group, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
         def merged(span: slice) -> Tensor:
@@ -93,6 +71,84 @@ class Combination:
     def _agreeing(terms: Tensor) -> Tensor:
         majority = (terms.sum(dim=0) >= 0).to(terms.dtype) * 2 - 1
         return terms.sign() == majority
+
+
+@dataclass(frozen=True, eq=False)
+class CombinedVectors(AbstractFused):
+    """Adds task vectors, or what agrees on a sign, to the base.
+
+    Args:
+        group: The tensor they belong to.
+        vectors: The task vectors that are not zero.
+        weights: Factor of each.
+        vote: Whether entries that disagree with the sign of the sum are left out.
+        normalize: With a vote, whether the sum is divided by the weights that agree.
+        scale: Factor of the result before it is added to the base.
+    """
+
+    group: Group
+    vectors: tuple[TaskVector, ...]
+    weights: tuple[float, ...]
+    vote: bool
+    normalize: bool
+    scale: float
+
+    def __call__(self, span: slice) -> Tensor:
+        """Return the merged entries of one span."""
+        terms = [vector[span].mul_(weight) for vector, weight in zip(self.vectors, self.weights, strict=True)]
+        mix = self._elected(terms) if self.vote else self.group.arithmetic.total(terms)
+        return mix.mul_(self.scale).add_(self.group.base[span])
+
+    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
+        """Write the merged tensor in one pass."""
+        if not self.group.fusable or not fused.combinable([vector.keep for vector in self.vectors]):
+            return None
+        return fused.combination(
+            out, dtype, self.vectors, self.weights, vote=self.vote, normalize=self.normalize, scale=self.scale
+        )
+
+    def _elected(self, terms: list[Tensor]) -> Tensor:
+        """Return the sum of the terms that agree with its sign, over their weights if normalised.
+
+        A term times the elected sign is positive where it agrees, so that cutting off below zero leaves just what
+        agrees. Comparisons write floats in place: bool tensors cost several passes each.
+        """
+        sign = terms[0].clone()
+        for term in terms[1:]:
+            sign.add_(term)
+        sign.ge_(0).mul_(2).sub_(1)
+        mix, share = torch.zeros_like(sign), torch.zeros_like(sign)
+        for term, weight in zip(terms, self.weights, strict=True):
+            mix.add_(term.mul_(sign).clamp_min_(0))
+            if self.normalize:
+                share.add_(term.sign_(), alpha=weight)
+        mix.mul_(sign)
+        return mix.div_(share.add_(torch.eq(share, 0, out=torch.empty_like(share)))) if self.normalize else mix
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedSum(AbstractFused):
+    """Adds tensors, each with its weight.
+
+    Args:
+        group: The tensor they belong to.
+        operands: The parents, the base among them where it takes part.
+        weights: Factor of each.
+    """
+
+    group: Group
+    operands: tuple[Operand, ...]
+    weights: tuple[float, ...]
+
+    def __call__(self, span: slice) -> Tensor:
+        """Return the merged entries of one span."""
+        return self.group.arithmetic.weighted([operand[span] for operand in self.operands], self.weights)
+
+    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
+        """Write the merged tensor in one pass."""
+        if not self.group.fusable or len(self.operands) > fused.MOST:
+            return None
+        return fused.weighted_sum(out, dtype, [operand.raw for operand in self.operands], self.weights)
 
 
 def task_vectors(

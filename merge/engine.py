@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,31 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from merge import fused
 from merge.arithmetic import Arithmetic
 from merge.chat_template import chat_template
 from merge.checkpoint import Checkpoint, open_checkpoint
 from merge.errors import CheckpointError, NumericalError
 from merge.group import Group, Operand
-from merge.live import LiveState, MergeStats, destinations
+from merge.live import LiveState, MergeStats
 from merge.masks import AbstractDraws, CounterDraws, StreamDraws
-from merge.method import Kernel
+from merge.method import AbstractFused, Kernel
 from merge.plan import Planner, outer_name, torch_dtype
 from merge.planned import Ingredient, Plan, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.tokenizer import Vocabulary, build_vocabulary
 from merge.writer import Donor, FolderOptions, write_folder
+
+MOST_PLANNERS = 100
+"""Structures of recipes of which a merger remembers the plan."""
+
+MOST_GROUPS = 20_000
+"""Tensors of which a merger remembers where the parents are."""
+
+
+_CHECKED = 1 << 18
+"""Entries of a parent that are looked at in one go."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,8 @@ class Merger:
         allow_crimes: Let architectures and vocabularies differ.
         allow_nan: Merge parents that hold NaN or infinity, and accept such results.
         allow_pickle: Read ``.bin`` checkpoints too.
-        keep_bytes: Memory for what is prepared once per parent; half of what is free by default.
+        keep_bytes: Memory for parents, folded adapters and random fields, which are mapped or made again beyond it;
+            half of what is free by default.
     """
 
     def __init__(
@@ -75,6 +87,8 @@ class Merger:
         self._checkpoints: dict[str, Checkpoint] = {}
         self._vocabularies: dict[object, Vocabulary | None] = {}
         self._live: WeakKeyDictionary[nn.Module, LiveState] = WeakKeyDictionary()
+        self._groups: dict[Hashable, Group] = {}
+        self._planners: dict[Hashable, Planner] = {}
 
     def checkpoint(self, reference: str) -> Checkpoint:
         """Open a model, or return it if it is open.
@@ -91,7 +105,15 @@ class Merger:
         words = self.vocabulary(recipe)
         size = None if words is None else words.size
         chat_template(recipe, self.checkpoint)
-        return Planner(recipe, self.checkpoint, self.compat, self.allow_crimes, vocabulary=size).plan()
+        key = (recipe.structure(), recipe.references(), size)
+        if recipe.modules is None and key in self._planners:
+            return self._planners[key].replan(recipe)
+        planner = Planner(recipe, self.checkpoint, self.compat, self.allow_crimes, vocabulary=size)
+        plan = planner.plan()
+        if len(self._planners) >= MOST_PLANNERS:
+            self._planners.clear()
+        self._planners[key] = planner
+        return plan
 
     def vocabulary(self, recipe: Recipe) -> Vocabulary | None:
         """Return the tokens of a recipe's result, None where it has no tokenizer block."""
@@ -127,8 +149,8 @@ class Merger:
         """
         start = time.perf_counter()
         plan, run = self.plan(recipe), self._run(recipe, seed, self._facts)
-        targets = destinations(model, plan)
         state = self._live.setdefault(model, LiveState())
+        targets = state.destinations(model, plan)
         written = skipped = bytes_read = bytes_written = 0
         with torch.no_grad(), _one_thread():
             for tensor in plan.tensors:
@@ -186,27 +208,49 @@ class Merger:
 
     def _merge(self, tensor: TensorPlan, run: _Run, out: Tensor) -> int:
         """Merge one tensor into `out`; return the number of bytes that its parents hold."""
-        operands = [self._operand(ingredient, tensor, run) for ingredient in tensor.parents]
-        base = None if tensor.base is None else self._operand(tensor.base, tensor, run)
-        for operand in [*operands, *([base] if base is not None else [])]:
-            self._check_parent(operand, run.facts)
-        group = Group(
-            tensor.name, tensor.shape, operands, base, arithmetic=run.arithmetic, draws=run.draws, facts=run.facts
-        )
-        donor = base or operands[0]
+        group = self._group(tensor, run)
+        donor = group.optional_base or group.parents[0]
         if donor.raw.dtype.is_floating_point:
             self._fill(tensor.method.kernel(group), group, tensor, out)
         else:
             out.copy_(donor.raw)
-        return sum(operand.raw.nbytes for operand in (*operands, *([base] if base is not None else [])))
+        return sum(operand.raw.nbytes for operand in group.operands)
+
+    def _group(self, tensor: TensorPlan, run: _Run) -> Group:
+        """Return the parents of a tensor, checked; the same as last time where they stay in memory or are mapped."""
+        words = None if run.vocabulary is None else id(run.vocabulary)
+        key = (tensor.name, tensor.parents, tensor.base, tensor.shape, run.draws.version(), words)
+        if run.facts is self._facts and key in self._groups:
+            return self._groups[key]
+        operands = [self._operand(ingredient, tensor, run) for ingredient in tensor.parents]
+        base = None if tensor.base is None else self._operand(tensor.base, tensor, run)
+        group = Group(
+            tensor.name, tensor.shape, operands, base, arithmetic=run.arithmetic, draws=run.draws, facts=run.facts
+        )
+        for operand in group.operands:
+            self._check_parent(operand, run.facts)
+        lasting = all(not operand.made or run.facts.holds(operand.made) for operand in group.operands)
+        if run.facts is self._facts and lasting and not self.compat:
+            if len(self._groups) > MOST_GROUPS:
+                self._groups.clear()
+            self._groups[key] = group
+        return group
 
     def _fill(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> None:
-        flat = out.view(-1)
+        finite = None
+        if isinstance(kernel, AbstractFused) and not self.allow_nan and fused.readable([out]):
+            finite = kernel.write(out, tensor.dtype)
+        if finite is None:
+            finite = self._fill_by_spans(kernel, group, tensor, out)
+        if not finite:
+            raise NumericalError(f"{tensor.name}: the result must be finite, got NaN or infinity")
+
+    def _fill_by_spans(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> bool:
+        flat, finite = out.view(-1), True
         for span in group.spans():
-            block = kernel(span).to(tensor.dtype)
-            if not self.allow_nan and not _finite(block):
-                raise NumericalError(f"{tensor.name}: the result must be finite, got NaN or infinity")
-            flat[span].copy_(block)
+            flat[span].copy_(kernel(span).to(tensor.dtype))
+            finite = finite and (self.allow_nan or _finite(flat[span]))
+        return finite
 
     def _operand(self, ingredient: Ingredient, tensor: TensorPlan, run: _Run) -> Operand:
         checkpoint = self.checkpoint(ingredient.reference)
@@ -223,9 +267,12 @@ class Merger:
 
         if words is not None:
             identity = (f"{ingredient.reference}|{id(words)}", tensor.name)
-        kept = words is not None or checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
-        reader = (lambda: run.facts.tensor(("parent", identity, tensor.shape), load)) if kept else load
-        return Operand((ingredient.reference, ingredient.name), reader, run.arithmetic, identity)
+        made = words is not None or checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
+        place = ("parent", identity, tensor.shape)
+        key = (ingredient.reference, ingredient.name)
+        return Operand(
+            key, lambda: run.facts.tensor(place, load), run.arithmetic, identity, made=place if made else None
+        )
 
     def _stored(self, reference: str, name: str) -> Tensor:
         checkpoint = self.checkpoint(reference)
@@ -234,9 +281,11 @@ class Merger:
     def _check_parent(self, operand: Operand, facts: Facts) -> None:
         if self.allow_nan or not operand.raw.dtype.is_floating_point:
             return
-        if not facts.get(("finite", operand.identity), lambda: _finite(operand.raw)):
+        if not facts.get(("finite", operand.identity), lambda: _all_finite(operand.flat)):
             reference, name = operand.key
-            raise CheckpointError(f"{reference}: {name}: must be finite, got NaN or infinity; repair it or allow NaN")
+            raise CheckpointError(
+                f"{reference}: {name}: must be finite, got NaN or infinity; repair it or use --allow-nan"
+            )
 
 
 @contextmanager
@@ -251,6 +300,14 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _all_finite(flat: Tensor) -> bool:
+    """Return whether all entries are finite; a sum over bfloat16 makes a float32 copy, so of a part at a time."""
+    if fused.readable([flat]):
+        return fused.all_finite(flat)
+    parts = range(0, flat.numel(), _CHECKED)
+    return all(_finite(flat[start : start + _CHECKED]) for start in parts)
 
 
 def _finite(block: Tensor) -> bool:

@@ -1,12 +1,15 @@
 """What a method sees of one output tensor: its parents, its base, what is known of them, and random numbers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from math import prod
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from merge import fused
 from merge.arithmetic import Arithmetic
 from merge.masks import AbstractDraws, CounterDraws
 from merge.prepared import Facts
@@ -18,6 +21,7 @@ Two threads per operation were tried with larger blocks: on a busy machine the b
 """
 
 Key = tuple[str, str]
+Matrix: TypeAlias = "np.ndarray[tuple[int, int], np.dtype[np.float64]]"
 
 
 class Operand:
@@ -28,13 +32,21 @@ class Operand:
         load: Reads the tensor.
         arithmetic: Dtype of what is handed out.
         identity: What the bytes are; parents that share a tensor (an adapter that leaves it alone) are equal here.
+        made: Where the tensor is remembered if it was computed or moved; None if it is mapped from a file.
     """
 
     def __init__(
-        self, key: Key, load: Callable[[], Tensor], arithmetic: Arithmetic, identity: Key | None = None
+        self,
+        key: Key,
+        load: Callable[[], Tensor],
+        arithmetic: Arithmetic,
+        identity: Key | None = None,
+        *,
+        made: Hashable | None = None,
     ) -> None:
         self.key = key
         self.identity = key if identity is None else identity
+        self.made = made
         self._load = load
         self._arithmetic = arithmetic
 
@@ -107,6 +119,11 @@ class Group:
         return cls("tensor", shape, operands, first, arithmetic=how, draws=source, facts=facts)
 
     @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The parents, then the base if there is one."""
+        return self.parents if self.optional_base is None else (*self.parents, self.optional_base)
+
+    @property
     def base(self) -> Operand:
         """The base model's tensor, of a method that requires one."""
         assert self.optional_base is not None
@@ -128,21 +145,50 @@ class Group:
         block = max(size, 1) if self.stepwise or self._on_accelerator() else BLOCK
         return (slice(start, min(start + block, size)) for start in range(0, size, block))
 
+    @cached_property
+    def fusable(self) -> bool:
+        """Whether formulas over the parents can run as one pass."""
+        return not self.stepwise and fused.readable([operand.raw for operand in self.operands])
+
     def sum_of(self, values: Callable[[slice], Tensor]) -> float:
-        """Return the sum over all blocks; the same for any number of threads."""
-        return sum(_block_sum(values(span)) for span in self.spans())
+        """Return the sum over all blocks in float64; on a CPU in an order that the compiled loops have too."""
+        if self._on_accelerator():
+            return sum(float(values(span).double().sum()) for span in self.spans())
+        lanes = np.zeros(fused.LANES)
+        for span in self.spans():
+            block = values(span).double().numpy()
+            whole = len(block) // fused.LANES * fused.LANES
+            lanes = np.add.reduce(np.vstack((lanes, block[:whole].reshape(-1, fused.LANES))), axis=0)
+            lanes[: len(block) - whole] += block[whole:]
+        return float(lanes.sum())
+
+    def gram(self, *, offsets: bool = False) -> Matrix:
+        """Return the scalar products of the parents, or of their offsets from the base; remembered."""
+        count = len(self.parents)
+        root = self.base if offsets else None
+        products = np.empty((count, count))
+        for i in range(count):
+            for j in range(i + 1):
+                products[i, j] = products[j, i] = self.product(self.parents[i], self.parents[j], root)
+        return products
+
+    def product(self, first: Operand, second: Operand, base: Operand | None = None) -> float:
+        """Return the scalar product of two tensors, or of their offsets from the base, in float64; remembered."""
+        key = ("product", first.key, second.key, None if base is None else base.key)
+        return self.facts.get(key, lambda: self._product(first, second, base))
+
+    def _product(self, first: Operand, second: Operand, base: Operand | None) -> float:
+        if self.fusable:
+            return fused.product(first.raw, second.raw, None if base is None else base.raw)
+
+        def block(operand: Operand, span: slice) -> Tensor:
+            return (operand[span] if base is None else operand[span] - base[span]).double()
+
+        return self.sum_of(lambda span: block(first, span).mul_(block(second, span)))
 
     def _on_accelerator(self) -> bool:
-        operands = [*self.parents, *([] if self.optional_base is None else [self.optional_base])]
-        return any(operand.raw.device.type != "cpu" for operand in operands[:1])
+        return any(operand.raw.device.type != "cpu" for operand in self.operands[:1])
 
 
 def _in_memory(name: str, tensor: Tensor, arithmetic: Arithmetic) -> Operand:
     return Operand((name, "tensor"), lambda: tensor, arithmetic)
-
-
-def _block_sum(block: Tensor) -> float:
-    rows = block.numel() // 1024
-    cut = rows * 1024
-    head = block[:cut].view(rows, 1024).sum(dim=1) if rows else block[:0]
-    return float(head.double().sum()) + float(block[cut:].double().sum())

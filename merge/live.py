@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from merge.arena import settle
 from merge.chat_template import chat_template
 from merge.errors import CheckpointError, CompatibilityError
 from merge.layers import is_head
 from merge.planned import Plan
 from merge.recipe import Recipe
+from merge.stored_names import stored_views
 from merge.tokenizer import load_tokenizer_of
 
 if TYPE_CHECKING:
@@ -43,10 +45,29 @@ class LiveState:
 
     def __init__(self) -> None:
         self._written: dict[str, tuple[object, int, int]] = {}
+        self._places: tuple[tuple[tuple[str, tuple[int, ...]], ...], dict[str, Tensor]] = ((), {})
+        self._sources: list[tuple[Tensor, int]] = []
+        self._versions: dict[int, int] = {}
+
+    def destinations(self, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+        """Return `destinations`, remembered as long as neither the plan's tensors nor the model's storage change."""
+        wanted = tuple((tensor.name, tensor.shape) for tensor in plan.tensors)
+        moved = any(source.data_ptr() != place for source, place in self._sources)
+        if moved or wanted != self._places[0]:
+            self._places = (wanted, destinations(model, plan))
+            self._sources = [(parameter, parameter.data_ptr()) for parameter in model.parameters()]
+        return self._places[1]
 
     def holds(self, name: str, signature: object, target: Tensor) -> bool:
-        """Return whether the tensor still is what this signature gave."""
-        return self._written.get(name) == (signature, target.data_ptr(), target._version)
+        """Return whether the tensor still is what this signature gave.
+
+        Views of one parameter (fused experts) share its memory and its count of changes: when somebody else changed
+        that, all of them are forgotten.
+        """
+        memory = target.untyped_storage().data_ptr()
+        if self._versions.get(memory) != target._version:
+            self._written = {other: kept for other, kept in self._written.items() if kept[1] != memory}
+        return self._written.get(name) == (signature, memory, target.data_ptr())
 
     def forget(self, name: str) -> None:
         """Note that the tensor is about to change."""
@@ -54,7 +75,9 @@ class LiveState:
 
     def wrote(self, name: str, signature: object, target: Tensor) -> None:
         """Note what the tensor holds now."""
-        self._written[name] = (signature, target.data_ptr(), target._version)
+        memory = target.untyped_storage().data_ptr()
+        self._written[name] = (signature, memory, target.data_ptr())
+        self._versions[memory] = target._version
 
 
 def destinations(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
@@ -65,6 +88,8 @@ def destinations(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {name: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items()}
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    if prefix != "." and any(tensor.name not in state for tensor in plan.tensors):
+        state = stored_views(model, state)
     found: dict[str, Tensor] = {}
     faults = []
     for tensor in plan.tensors:
@@ -109,7 +134,9 @@ def new_live_model(merger: Merger, recipe: Recipe, *, dtype: torch.dtype = torch
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     model.tie_weights()
-    return model.to(device).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    settle(model)
+    return model
 
 
 def load_tokenizer(merger: Merger, recipe: Recipe) -> Any:

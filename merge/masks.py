@@ -8,33 +8,32 @@ Source: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from merge.keeping import AbstractKeep, Random, Stored, limit_of
 from merge.prepared import Facts
-
-Keep: TypeAlias = Callable[[slice, Tensor], Tensor]
-"""Gives 1 for each entry of a span that is kept, else 0, given the span and the task vector's entries in it."""
-
-STEPS = 1 << 16
 
 
 class AbstractDraws(ABC):
     """Where the random numbers of a merge come from."""
 
     @abstractmethod
-    def mask(self, key: tuple[str, str], probability: float | Tensor, like: Tensor) -> Keep:
+    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:
         """Return the mask that keeps each entry with its probability.
 
         Args:
             key: Model reference and tensor name.
             probability: One number, or one per entry.
-            like: A tensor of the size, device and dtype at hand.
+            size: Number of entries.
+            like: A tensor of the device and dtype at hand.
         """
+
+    @abstractmethod
+    def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:
+        """Return an int16 per entry, uniform over its range."""
 
     def version(self) -> object:
         """Return what tells two sources apart that give other numbers."""
@@ -55,22 +54,21 @@ class CounterDraws(AbstractDraws):
         self.seed = seed
         self._facts = facts
 
-    def mask(self, key: tuple[str, str], probability: float | Tensor, like: Tensor) -> Keep:
+    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:
         """Return the mask that keeps each entry with its probability."""
-        field = self._facts.tensor(
-            ("field", key), lambda: self._field(key, like.numel()).to(like.device), version=self.seed
-        )
         if isinstance(probability, Tensor):
-            threshold = _threshold(probability.reshape(-1).float())
-            return lambda span, entries: _below(field[span], threshold[span], entries)
-        limit = min(round(probability * STEPS), STEPS - 1) - STEPS // 2
-        return lambda span, entries: _below(field[span], limit, entries)
+            raise TypeError("probability: must be one number, got one per entry; compare the field with a limit")
+        return Random(self.field(key, size, like), limit_of(probability))
+
+    def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:
+        """Return an int16 per entry, uniform over its range."""
+        return self._facts.tensor(("field", key), lambda: self._made(key, size).to(like.device), version=self.seed)
 
     def version(self) -> object:
         """Return the seed."""
         return self.seed
 
-    def _field(self, key: tuple[str, str], size: int) -> Tensor:
+    def _made(self, key: tuple[str, str], size: int) -> Tensor:
         digest = hashlib.sha256("\0".join((str(self.seed), *key)).encode()).digest()
         words = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw((size + 3) // 4)
         return torch.from_numpy(np.asarray(words).astype("<u8", copy=False).view("<i2")[:size])
@@ -86,18 +84,12 @@ class StreamDraws(AbstractDraws):
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
-    def mask(self, key: tuple[str, str], probability: float | Tensor, like: Tensor) -> Keep:  # noqa: ARG002
+    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:  # noqa: ARG002
         """Return the next mask of the stream; drawn now, whole."""
         dtype = torch.bfloat16 if like.dtype == torch.bfloat16 else torch.float32
-        chance = probability if isinstance(probability, Tensor) else torch.full(like.shape, probability, dtype=dtype)
-        kept = torch.bernoulli(chance.reshape(-1).cpu(), generator=self._generator).to(like)
-        return lambda span, _: kept[span]
+        chance = probability if isinstance(probability, Tensor) else torch.full((size,), probability, dtype=dtype)
+        return Stored(torch.bernoulli(chance.reshape(-1).cpu(), generator=self._generator).to(like))
 
-
-def _below(field: Tensor, limit: int | Tensor, entries: Tensor) -> Tensor:
-    """Return 1 and 0 as floats: a comparison into a float tensor is several times faster than into a bool one."""
-    return torch.lt(field, limit, out=torch.empty_like(entries))
-
-
-def _threshold(probability: Tensor) -> Tensor:
-    return ((probability * STEPS).round().clamp(0, STEPS - 1) - STEPS // 2).to(torch.int16)
+    def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:  # noqa: ARG002
+        """Refuse: a stream has no numbers of its own for a tensor."""
+        raise TypeError("a stream of draws has masks only; use CounterDraws")

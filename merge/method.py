@@ -7,8 +7,9 @@ parameter a tuple with one value per parent (the base left out, unless the metho
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -21,6 +22,18 @@ Kernel: TypeAlias = Callable[[slice], Tensor]
 """Gives the merged entries of one span of the flattened tensor."""
 
 
+class AbstractFused(ABC):
+    """A kernel that can also write a whole tensor in one pass, with the same bits."""
+
+    @abstractmethod
+    def __call__(self, span: slice) -> Tensor:
+        """Return the merged entries of one span of the flattened tensor."""
+
+    @abstractmethod
+    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
+        """Write the merged tensor, rounded to a dtype; return whether it is finite, None if one pass cannot do it."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a method.
@@ -31,6 +44,7 @@ class Parameter:
         required: Whether a recipe must give it.
         default: Its value where a recipe is silent.
         low: Lower end of the legal interval; None where there is none.
+        above: Whether the lower end itself is not legal.
         high: Upper end of the legal interval; None where there is none.
         search_low: Lower end of the range that a search tries by default.
         search_high: Upper end of that range.
@@ -48,6 +62,7 @@ class Parameter:
     search_high: float | None
     kind: Literal["float", "int", "bool"]
     about: str
+    above: bool = False
 
     def fault(self, value: object) -> str | None:
         """Return what is wrong with a single value, None where it is good."""
@@ -58,8 +73,10 @@ class Parameter:
             return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, got {value!r}"
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        if low <= number <= high:
+        if low <= number <= high and not (self.above and number == low):
             return None
+        if self.above:
+            return f"must be above {low:g} and at most {high:g}, got {value!r}"
         interval = (
             f"in [{low:g}, {high:g}]"
             if low > -math.inf and high < math.inf
@@ -115,8 +132,9 @@ def _field(
     per_model: bool = False,
     required: bool = False,
 ) -> Any:
-    tried = (limits.get("search_low", limits.get("low")), limits.get("search_high", limits.get("high")))
-    parameter = Parameter("", per_model, required, default, limits.get("low"), limits.get("high"), *tried, kind, about)
+    low, high = limits.get("above", limits.get("low")), limits.get("high")
+    tried = (limits.get("search_low", low), limits.get("search_high", high))
+    parameter = Parameter("", per_model, required, default, low, high, *tried, kind, about, above="above" in limits)
     return dataclasses.field(default=() if per_model else default, metadata={"parameter": parameter})
 
 
@@ -128,6 +146,7 @@ class AbstractMethod(ABC):
     base_model: ClassVar[BaseModel]
     parents: ClassVar[tuple[int, int | None]]
     random: ClassVar[bool]
+    widest: ClassVar[bool]
 
     def __init_subclass__(
         cls,
@@ -136,12 +155,15 @@ class AbstractMethod(ABC):
         base_model: BaseModel = "ignored",
         parents: tuple[int, int | None] = (1, None),
         random: bool = False,
+        widest: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         cls.method, cls.base_model, cls.parents, cls.random = name, base_model, parents, random
+        cls.widest = widest  # the reference gives parents of several dtypes the widest of them, not the base's
 
     @classmethod
+    @cache
     def parameters(cls) -> dict[str, Parameter]:
         """Return the parameters by their names in a recipe (``lambda``, where the field is ``lambda_``)."""
         fields = [(field.name.rstrip("_"), field.metadata["parameter"]) for field in dataclasses.fields(cls)]
@@ -158,6 +180,15 @@ class AbstractMethod(ABC):
     def result_dtype(self, dtype: torch.dtype, *, compat: bool) -> torch.dtype:  # noqa: ARG002
         """Return the dtype of the result, given that of the arithmetic or the checkpoints."""
         return dtype
+
+
+def sum_fault(weights: Sequence[float]) -> str | None:
+    """Return what is wrong with weights that a method divides by the sum of, None where nothing is."""
+    total = sum(weights)
+    if not weights or total >= 1e-8:
+        return None
+    what = "zero" if total > -1e-8 else "less than zero"
+    return f"weight: must not sum to {what} with normalize, got {list(weights)}; set normalize: false"
 
 
 def whole_tensor(result: Tensor) -> Kernel:

@@ -51,6 +51,12 @@ class Scope:
     own: tuple[tuple[str, Settings], ...]
     shared: tuple[Settings, ...]
 
+    @property
+    def uniform(self) -> bool:
+        """Whether no value depends on the tensor: there are neither gradients nor filters."""
+        levels = (*(settings for _, settings in self.own), *self.shared)
+        return not any(isinstance(value, list | tuple | Mapping) for level in levels for value in level.values())
+
     def of_model(self, parameter: Parameter, reference: str, name: str, depth: float) -> object:
         """Return a per-model parameter; filters see the tensor's name in that model."""
         levels = [settings for model, settings in self.own if model == reference]

@@ -1,7 +1,9 @@
 """Recipe and headers to what each output tensor is made of; no weight is read."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -12,36 +14,12 @@ from merge.errors import RecipeError
 from merge.layers import Layers, comes_first, find_layers, is_embedding, is_head, is_recomputed, with_layers
 from merge.method import AbstractMethod
 from merge.methods import get_method
-from merge.parameters import Scope, Settings, filled
+from merge.parameters import Scope, Settings
+from merge.pieces import Filling, Piece, Place
 from merge.planned import Ingredient, Plan, TensorPlan
 from merge.recipe import ListedModel, Module, Recipe, Slice, Source
 
 Open = Callable[[str], Checkpoint]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One tensor before its parameters are known: which slice, where in it, and its name in each source."""
-
-    output: str
-    piece: "_Piece"
-    depth: float
-    inputs: dict[str, str]
-    vocabulary: bool = False
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A slice: sources with layer ranges, the base's reference, parameters."""
-
-    sources: tuple[tuple[str, tuple[int, int]], ...]
-    base: str | None
-    scope: Scope
-
-    @property
-    def length(self) -> int:
-        first, last = self.sources[0][1]
-        return last - first
 
 
 @dataclass
@@ -62,6 +40,8 @@ class Planner:
     allow_crimes: bool = False
     vocabulary: int | None = None
     _layers: dict[str, Layers] = field(default_factory=dict)
+    _made: list[tuple[Place, TensorPlan]] = field(default_factory=list)
+    _plan: Plan | None = None
 
     def plan(self) -> Plan:
         """Return the plan.
@@ -78,20 +58,43 @@ class Planner:
         if not self.allow_crimes:
             self._differences.architectures(models)
         places = [*self._layer_places(pieces), *self._outer_places(pieces)]
-        tensors, faults = list[TensorPlan](), dict[str, None]()
+        self._made, faults, fill = [], dict[str, list[str]](), Filling(method, pieces)
         for place in sorted(places, key=self._order):
-            made = self._tensor(method, place, faults)
-            tensors += [made] if made is not None else []
+            made = self._tensor(fill, place, faults)
+            self._made += [(place, made)] if made is not None else []
         self._differences.raise_if_any()
-        if faults:
-            raise RecipeError("\n".join(f"{recipe.place}: {fault}" for fault in faults))
+        self._raise_if(faults)
         donor = recipe.base_model or pieces[0].sources[0][0]
-        return Plan(tuple(tensors), self._config(donor, pieces, tensors), donor)
+        tensors = [made for _, made in self._made]
+        self._plan = Plan(tuple(tensors), self._config(donor, pieces, tensors), donor)
+        return self._plan
 
-    def _order(self, place: _Place) -> tuple[str, str]:
-        return (max(place.inputs.values()) if self.compat else place.output, place.output)
+    def replan(self, recipe: Recipe) -> Plan:
+        """Return the plan of a recipe that differs from the planned one in values of parameters alone.
 
-    def _pieces(self, method: type[AbstractMethod]) -> list[_Piece]:
+        Raises:
+            RecipeError: Parameters are missing, or do not hold for a tensor.
+        """
+        assert self._plan is not None
+        self.recipe = recipe
+        method = get_method(recipe.merge_method)
+        fill, faults, tensors = Filling(method, self._pieces(method)), dict[str, list[str]](), []
+        for place, made in self._made:
+            pairs = [(parent.reference, parent.name) for parent in made.parents]
+            instance = self._filled(fill, place, pairs, made.shape, faults)
+            if instance is not None:
+                tensors.append(replace(made, method=instance))
+        self._raise_if(faults)
+        return replace(self._plan, tensors=tuple(tensors))
+
+    def _raise_if(self, faults: dict[str, list[str]]) -> None:
+        if faults:
+            raise RecipeError("\n".join(f"{self.recipe.place}: {_told(*fault)}" for fault in faults.items()))
+
+    def _order(self, place: Place) -> str:
+        return max(place.inputs.values()) if self.compat else place.output
+
+    def _pieces(self, method: type[AbstractMethod]) -> list[Piece]:
         recipe = self.recipe
         part: Recipe | Module = recipe
         shared: list[Settings] = [recipe.parameters or {}]
@@ -102,13 +105,11 @@ class Planner:
             shared.insert(0, part.parameters or {})
         if part.models is not None:
             return [self._all_layers(method, part.models, shared)]
-        pieces = [self._piece(piece, shared) for piece in part.slices or ()]
+        pieces = [self._piece(number, piece, shared) for number, piece in enumerate(part.slices or ())]
         self._check_ranges(part.slices or ())
         return pieces
 
-    def _all_layers(
-        self, method: type[AbstractMethod], models: Sequence[ListedModel], shared: list[Settings]
-    ) -> _Piece:
+    def _all_layers(self, method: type[AbstractMethod], models: Sequence[ListedModel], shared: list[Settings]) -> Piece:
         names = list(dict.fromkeys(entry.model for entry in models))
         base = self.recipe.base_model
         if base is not None and base not in names and (method.base_model != "ignored" or self.compat):
@@ -121,13 +122,13 @@ class Planner:
         differences.raise_if_any()
         own = tuple((entry.model, entry.parameters or {}) for entry in models)
         sources = tuple((name, (0, count)) for name, count in counts.items())
-        return _Piece(sources, base, Scope(own, tuple(shared)))
+        return Piece(0, sources, base, Scope(own, tuple(shared)))
 
-    def _piece(self, piece: Slice, shared: list[Settings]) -> _Piece:
+    def _piece(self, number: int, piece: Slice, shared: list[Settings]) -> Piece:
         own = tuple((source.model, source.parameters or {}) for source in piece.sources)
         last = {source.model: source.layer_range for source in piece.sources}
         scope = Scope(own, (piece.parameters or {}, *shared))
-        return _Piece(tuple(last.items()), piece.base_model or self.recipe.base_model, scope)
+        return Piece(number, tuple(last.items()), piece.base_model or self.recipe.base_model, scope)
 
     def _check_ranges(self, slices: Sequence[Slice]) -> None:
         faults = []
@@ -151,7 +152,7 @@ class Planner:
             self._layers[reference] = find_layers(checkpoint.names, checkpoint.config, reference)
         return self._layers[reference]
 
-    def _layer_places(self, pieces: Sequence[_Piece]) -> Iterator[_Place]:
+    def _layer_places(self, pieces: Sequence[Piece]) -> Iterator[Place]:
         start = 0
         for piece in pieces:
             components: dict[str, dict[int, list[str]]] = {}
@@ -165,7 +166,7 @@ class Planner:
                     inputs = {ref: self._stack(ref).name(layer, component) for ref, layer in at.items()}
                     output = self._stack(piece.sources[0][0]).name(start + offset, component)
                     if self._all_have(inputs):
-                        yield _Place(output, piece, depth, inputs)
+                        yield Place(output, piece, depth, inputs)
             start += piece.length
 
     def _components(self, reference: str) -> dict[int, list[str]]:
@@ -176,7 +177,7 @@ class Planner:
                 found.setdefault(split[0], []).append(split[1])
         return found
 
-    def _outer_places(self, pieces: Sequence[_Piece]) -> Iterator[_Place]:
+    def _outer_places(self, pieces: Sequence[Piece]) -> Iterator[Place]:
         """Return the tensors outside the layers: embeddings follow the first slice, norm and head the last."""
         seen: dict[str, None] = {}
         for piece in (pieces[0], pieces[-1]):
@@ -190,7 +191,7 @@ class Planner:
             if not any(name in self.opened(reference) for reference in inputs):
                 continue
             if self._all_have(inputs):
-                yield _Place(name, piece, 0.0, inputs, vocabulary=is_embedding(name) or is_head(name))
+                yield Place(name, piece, 0.0, inputs, vocabulary=is_embedding(name) or is_head(name))
 
     def _all_have(self, inputs: Mapping[str, str]) -> bool:
         lacking = [(reference, name) for reference, name in inputs.items() if name not in self.opened(reference)]
@@ -198,24 +199,37 @@ class Planner:
             self._differences.missing(name, reference)
         return not lacking
 
-    def _tensor(self, method: type[AbstractMethod], place: _Place, faults: dict[str, None]) -> TensorPlan | None:
-        base = place.piece.base if method.base_model != "ignored" else None
+    def _filled(
+        self,
+        fill: Filling,
+        place: Place,
+        pairs: Sequence[tuple[str, str]],
+        shape: tuple[int, ...] | None,
+        faults: dict[str, list[str]],
+    ) -> AbstractMethod | None:
+        """Return the method with the parameters of one tensor; what is wrong with them is added to the faults."""
+        instance, missing = fill(place, pairs)
+        for lack in missing:
+            faults.setdefault(lack, [])
+        if instance is not None and shape is not None:
+            fault = instance.fault(math.prod(shape), compat=self.compat)
+            if fault is not None:
+                faults.setdefault(fault, []).append(place.output)
+        return instance
+
+    def _tensor(self, fill: Filling, place: Place, faults: dict[str, list[str]]) -> TensorPlan | None:
+        base = place.piece.base if fill.method.base_model != "ignored" else None
         pairs = [(ref, name) for ref, name in place.inputs.items() if ref != base]
-        instance, missing = filled(method, place.piece.scope, pairs, place.output, place.depth)
-        faults.update(dict.fromkeys(missing))
         shape = self._shape(place)
+        instance = self._filled(fill, place, pairs, shape, faults)
         if instance is None or shape is None:
             return None
-        size = int(torch.Size(shape).numel())
-        fault = instance.fault(size, compat=self.compat)
-        if fault is not None:
-            faults[f"{place.output}: {fault}"] = None
         root = None if base is None or base not in place.inputs else Ingredient(base, place.inputs[base])
         dtype = self._dtype(place, instance, base)
         parents = tuple(Ingredient(*pair) for pair in pairs)
         return TensorPlan(place.output, shape, dtype, instance, parents, root, vocabulary=place.vocabulary)
 
-    def _shape(self, place: _Place) -> tuple[int, ...] | None:
+    def _shape(self, place: Place) -> tuple[int, ...] | None:
         shapes = {reference: self.opened(reference).shape(name) for reference, name in place.inputs.items()}
         if place.vocabulary and self.vocabulary is not None:
             shapes = {reference: (self.vocabulary, *shape[1:]) for reference, shape in shapes.items()}
@@ -228,14 +242,21 @@ class Planner:
             self._differences.shapes(place.output, shapes, vocabulary=place.vocabulary)
         return common
 
-    def _dtype(self, place: _Place, method: AbstractMethod, base: str | None) -> torch.dtype:
+    def _dtype(self, place: Place, method: AbstractMethod, base: str | None) -> torch.dtype:
         stated = self.recipe.out_dtype or self.recipe.dtype
         donor = base if base in place.inputs else next(iter(place.inputs))
         assert donor is not None
-        own = self.opened(donor).dtype(place.inputs[donor]) if stated is None else torch_dtype(stated)
+        own = self._stored_dtype(place, method, donor) if stated is None else torch_dtype(stated)
         return own if self.recipe.out_dtype else method.result_dtype(own, compat=self.compat)
 
-    def _config(self, donor: str, pieces: Sequence[_Piece], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
+    def _stored_dtype(self, place: Place, method: AbstractMethod, donor: str) -> torch.dtype:
+        """Return the donor's dtype; in the reference's mode, of some methods, the widest of all parents'."""
+        found = [self.opened(reference).dtype(name) for reference, name in place.inputs.items()]
+        if self.compat and method.widest:
+            return reduce(torch.promote_types, found)
+        return self.opened(donor).dtype(place.inputs[donor])
+
+    def _config(self, donor: str, pieces: Sequence[Piece], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
         source = self.opened(donor).config
         taken = [layer for piece in pieces for layer in range(*self._donor_range(piece, donor))]
         config = with_layers(source, taken)
@@ -252,9 +273,15 @@ class Planner:
         return config
 
     @staticmethod
-    def _donor_range(piece: _Piece, donor: str) -> tuple[int, int]:
+    def _donor_range(piece: Piece, donor: str) -> tuple[int, int]:
         ranges = dict(piece.sources)
         return ranges.get(donor, piece.sources[0][1])
+
+
+def _told(fault: str, tensors: Sequence[str]) -> str:
+    """Return one line for a fault, whatever the number of tensors that have it."""
+    more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
+    return f"{tensors[0]}{more}: {fault}" if tensors else fault
 
 
 def outer_name(checkpoint: Checkpoint, name: str) -> str:

@@ -1,10 +1,12 @@
-"""What is computed once per parent and kept: folded adapters, random fields, thresholds, norms and sums."""
+"""What is read or computed once per parent and kept: weights, folded adapters, random fields, thresholds, norms."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 
 from torch import Tensor
+
+from merge.arena import Arena
 
 T = TypeVar("T")
 
@@ -25,6 +27,7 @@ class Facts:
         self.count = count
         self._small: OrderedDict[Hashable, object] = OrderedDict()
         self._tensors: dict[Hashable, tuple[Hashable, Tensor]] = {}
+        self._arena = Arena()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return the value kept under `key`, made and kept if it is not there yet."""
@@ -37,6 +40,14 @@ class Facts:
             self._small.popitem(last=False)
         return value
 
+    def room(self, size: int) -> bool:
+        """Return whether a tensor of so many bytes would be kept."""
+        return size <= self.budget
+
+    def holds(self, key: Hashable) -> bool:
+        """Return whether a tensor is kept under `key`."""
+        return key in self._tensors
+
     def tensor(self, key: Hashable, make: Callable[[], Tensor], *, version: Hashable = None) -> Tensor:
         """Return the tensor kept under `key`; one of another `version` is replaced."""
         kept = self._tensors.get(key)
@@ -48,5 +59,7 @@ class Facts:
         value = make()
         if value.nbytes <= self.budget:
             self.budget -= value.nbytes
+            if value.device.type == "cpu":
+                value = self._arena.keep(value) if kept is None else kept[1].copy_(value)
             self._tensors[key] = (version, value)
         return value

@@ -172,6 +172,16 @@ class Recipe(_Part):
         text = json.dumps(self.to_mapping(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def structure(self) -> str:
+        """Return what decides which tensors a result has and what they are made of: all but values of parameters."""
+        return self.model_dump_json(
+            exclude={
+                "parameters": True,
+                "models": {"__all__": {"parameters"}},
+                "slices": {"__all__": {"parameters": True, "sources": {"__all__": {"parameters"}}}},
+            }
+        )
+
     def references(self) -> tuple[str, ...]:
         """Return every model that the recipe names, in listed order, the base last if it is not listed."""
         return tuple(dict.fromkeys(self._references()))

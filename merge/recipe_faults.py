@@ -4,6 +4,7 @@ The checks walk the raw document, so that they also run where its structure is w
 and a sentence with a zero byte between them.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,11 @@ def _faults(document: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
         yield (), f"exactly one of models, slices and modules must be given, got {' and '.join(given) or 'none'}"
     if document.get("tokenizer") is not None and document.get("tokenizer_source") is not None:
         yield (), "only one of tokenizer and tokenizer_source may be given"
+    called = document.get("name")
+    if isinstance(called, str) and (
+        not called or ".." in re.split(r"[/\\]", called) or re.match(r"[/\\~]|\w:", called)
+    ):
+        yield ("name",), f"must be a plain name, as a model of it is written beside the output, got {called!r}"
     name = document.get("merge_method")
     if not isinstance(name, str):
         return

@@ -76,6 +76,8 @@ def resolve(reference: str, models_roots: Sequence[Path] = ()) -> Path:
     for folder in (Path(parsed.path).expanduser(), *(Path(root) / parsed.path for root in models_roots)):
         if folder.is_dir():
             return folder.resolve()
+        if folder.is_file():
+            raise CheckpointError(f"{reference}: must be a folder, got a file: {folder}; name the folder it lies in")
     return _snapshot(parsed, [str(root) for root in models_roots])
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from merge import fused
 from merge.group import Group, Operand
-from merge.masks import Keep
+from merge.keeping import AbstractKeep, Band, RankedRandom, Stored
 from merge.selection import magnitude_cut
 
-Sparsify = Callable[["TaskVector"], Keep | None]
+Sparsify = Callable[["TaskVector"], AbstractKeep | None]
 
 
 class TaskVector:
@@ -41,10 +42,16 @@ class TaskVector:
         self.group = group
         self.parent = parent
         self.key = (parent.key, group.base.key)
+        self.drawn = False
         self._factor: Tensor | float | None = None
-        self._keep = None if drop is None or (self.is_zero and not group.stepwise) else drop(self)
-        if rescale and self._keep is not None:
+        self.keep = None if drop is None or (self.is_zero and not group.stepwise) else drop(self)
+        if rescale and self.keep is not None:
             self._factor = self._rescaling(setting)
+
+    @property
+    def factor(self) -> float:
+        """What the entries that are left are multiplied with."""
+        return 1.0 if self._factor is None else float(self._factor)
 
     @property
     def is_zero(self) -> bool:
@@ -64,21 +71,25 @@ class TaskVector:
 
     def _kept(self, span: slice) -> Tensor:
         entries = self.full(span)
-        return entries if self._keep is None else entries.mul_(self._keep(span, entries))
+        return entries if self.keep is None else entries.mul_(self.keep(span, entries))
 
-    @staticmethod
-    def _work(entries: Tensor) -> Tensor:
-        """Return float16 as float32, in which the reference drops and rescales on a CPU."""
-        return entries.float() if entries.dtype == torch.float16 else entries
+    def _work(self, entries: Tensor) -> Tensor:
+        """Return float16 as float32 where entries are dropped at random: so the reference does it on a CPU."""
+        return entries.float() if self.drawn and entries.dtype == torch.float16 else entries
 
     def _rescaling(self, setting: object) -> Tensor | float | None:
         facts, group = self.group.facts, self.group
         if group.stepwise:
             before, after = self._work(self.full()).abs().sum(), self._work(self._kept(slice(None))).abs().sum()
             return None if before < 1e-7 or after < 1e-7 else before / after
-        whole = facts.get(("l1", self.key), lambda: group.sum_of(lambda span: self.full(span).abs_()))
-        kept = facts.get(("l1 kept", self.key, setting), lambda: group.sum_of(lambda span: self._kept(span).abs_()))
+        whole = facts.get(("l1", self.key), lambda: self._norm(None))
+        kept = facts.get(("l1 kept", self.key, setting), lambda: self._norm(self.keep))
         return None if whole < 1e-7 or kept < 1e-7 else whole / kept
+
+    def _norm(self, keep: AbstractKeep | None) -> float:
+        if self.group.fusable and fused.combinable([keep]):
+            return fused.norm_of_kept(self, keep)
+        return self.group.sum_of(lambda span: (self.full(span) if keep is None else self._kept(span)).abs_())
 
 
 def largest(density: float) -> Sparsify:
@@ -87,14 +98,14 @@ def largest(density: float) -> Sparsify:
     Source: P. Yadav et al., "TIES-Merging", NeurIPS 2023.
     """
 
-    def drop(vector: TaskVector) -> Keep | None:
+    def drop(vector: TaskVector) -> AbstractKeep | None:
         size = vector.group.size
         if density >= 1 or size == 0:
             return None
         if vector.group.stepwise:
             order = torch.argsort(vector.full().abs().float(), descending=True)
-            return _stored(order[: int(density * size)], size)
-        return magnitude_cut(vector.group, vector.key, vector.full, max(1, int(density * size))).mask
+            return Stored.of(order[: int(density * size)], size)
+        return magnitude_cut(vector, max(1, int(density * size)))
 
     return drop
 
@@ -105,10 +116,11 @@ def at_random(density: float) -> Sparsify:
     Source: L. Yu et al., "Language Models are Super Mario" (DARE), ICML 2024.
     """
 
-    def drop(vector: TaskVector) -> Keep | None:
+    def drop(vector: TaskVector) -> AbstractKeep | None:
         if density >= 1:
             return None
-        return vector.group.draws.mask(vector.parent.key, density, vector.group.base[slice(None)])
+        vector.drawn = True
+        return vector.group.draws.mask(vector.parent.key, density, vector.group.size, vector.group.base[slice(0)])
 
     return drop
 
@@ -119,7 +131,7 @@ def between(density: float, gamma: float) -> Sparsify:
     Source: M. Davari, E. Belilovsky, "Model Breadcrumbs", ECCV 2024.
     """
 
-    def drop(vector: TaskVector) -> Keep | None:
+    def drop(vector: TaskVector) -> AbstractKeep | None:
         size = vector.group.size
         if density >= 1 or size == 0:
             return None
@@ -127,10 +139,14 @@ def between(density: float, gamma: float) -> Sparsify:
         bottom = size - target - top
         if bottom < 0:
             top, bottom = top + bottom, 0
-        magnitudes = vector.full().abs()
-        order = torch.argsort(magnitudes.float(), stable=not vector.group.stepwise)
-        end = size - top if top or not vector.group.stepwise else 0
-        return _stored(order[bottom:end], size)
+        if vector.group.stepwise:
+            order = torch.argsort(vector.full().abs().float())
+            return Stored.of(order[bottom : size - top if top else 0], size)
+        if target == 0:
+            return Stored.of(torch.empty(0, dtype=torch.long), size)
+        # Of equal entries the last in memory counts as the largest, as in the reference's ascending sort.
+        kept = magnitude_cut(vector, target + top, ties="last")
+        return kept if top == 0 else Band(kept, magnitude_cut(vector, top, ties="last"))
 
     return drop
 
@@ -141,34 +157,49 @@ def by_rank(density: float, epsilon: float) -> Sparsify:
     Source: P. T. Deep et al., "DELLA-Merging", 2024.
     """
 
-    def drop(vector: TaskVector) -> Keep | None:
+    def drop(vector: TaskVector) -> AbstractKeep | None:
         group = vector.group
         if density >= 1:
             return None
-        entries = vector.full()
-        if density <= 0 or not entries.numel():
-            return _stored(torch.empty(0, dtype=torch.long), group.size)
-        half = epsilon if group.stepwise else min(epsilon, density, 1 - density)
+        if density <= 0 or not group.size:
+            return Stored.of(torch.empty(0, dtype=torch.long), group.size)
+        if group.stepwise:
+            entries, vector.drawn = vector.full(), True
+            return group.draws.mask(vector.parent.key, _chance(vector, density, epsilon), group.size, entries)
+        half = min(epsilon, density, 1 - density)
         if half < epsilon:
             warnings.warn(f"epsilon {epsilon:g} is narrowed to fit density {density:g}", stacklevel=2)
-        rows = entries.abs().view(-1, group.shape[-1] if group.shape else 1)
-        work = torch.float32 if rows.dtype == torch.float16 else rows.dtype
-        order = torch.argsort(rows.to(work), dim=1, stable=not group.stepwise)
-        ranks = torch.empty_like(rows, dtype=work)
-        line = torch.arange(1, rows.shape[1] + 1, device=rows.device).to(work)
-        ranks.scatter_(1, order, line.expand_as(order))
-        low, high = ranks.min(dim=1, keepdim=True).values, ranks.max(dim=1, keepdim=True).values
-        share = ((ranks - low) / (high - low)).nan_to_num(nan=0.5) if rows.shape[1] > 1 else ranks * 0 + 0.5
-        chance = (density - half) + share * 2 * half
-        return group.draws.mask(vector.parent.key, chance.reshape(-1), entries)
+        field = group.draws.field(vector.parent.key, group.size, vector.parent.raw)
+        rank = group.facts.tensor(("rank", vector.key), lambda: _ranks(vector))
+        return RankedRandom(field, rank, _row_length(vector), density - half, half)
 
     return drop
 
 
-def _stored(kept: Tensor, size: int) -> Keep:
-    mask = torch.zeros(size, dtype=torch.float32, device=kept.device)
-    mask[kept] = 1
-    return lambda span, entries: mask[span].to(entries.dtype)
+def _row_length(vector: TaskVector) -> int:
+    shape = vector.group.shape
+    return shape[-1] if shape else 1
+
+
+def _ranks(vector: TaskVector) -> Tensor:
+    """Return the place of each entry in its row by magnitude, from 0; of equal ones the first in memory is smaller."""
+    rows = vector.full().abs().view(-1, _row_length(vector))
+    order = torch.argsort(rows, dim=1, stable=True)
+    line = torch.arange(rows.shape[1], device=rows.device, dtype=torch.int32)
+    return torch.empty_like(rows, dtype=torch.int32).scatter_(1, order, line.expand_as(order)).reshape(-1)
+
+
+def _chance(vector: TaskVector, density: float, epsilon: float) -> Tensor:
+    """Return the probability of each entry in the reference's steps and dtype."""
+    rows = vector.full().abs().view(-1, _row_length(vector))
+    work = torch.float32 if rows.dtype == torch.float16 else rows.dtype
+    order = torch.argsort(rows.to(work), dim=1)
+    ranks = torch.empty_like(rows, dtype=work)
+    line = torch.arange(1, rows.shape[1] + 1, device=rows.device).to(work)
+    ranks.scatter_(1, order, line.expand_as(order))
+    low, high = ranks.min(dim=1, keepdim=True).values, ranks.max(dim=1, keepdim=True).values
+    share = ((ranks - low) / (high - low)).nan_to_num(nan=0.5) if rows.shape[1] > 1 else ranks * 0 + 0.5
+    return ((density - epsilon) + share * 2 * epsilon).reshape(-1)
 
 
 def rank_fault(densities: Sequence[float], epsilons: Sequence[float]) -> str | None:

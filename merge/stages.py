@@ -1,12 +1,13 @@
 """Several documents in one file: each named one becomes a model that later ones may use."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from merge.engine import Merger
 from merge.recipe import Recipe
+from merge.workplace import work_folder
+from merge.writer import check_free
 
 
 def merge_stages(  # noqa: D417
@@ -32,9 +33,14 @@ def merge_stages(  # noqa: D417
     Raises:
         MergeError: As of the merger.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".stages", dir=out.parent) as folder:
-        merger = Merger([Path(folder), *models_roots], seed=seed, compat=compat, **(merger_options or {}))
+    check_free(out, force=bool(folder_options.get("force")))
+    how: dict[str, Any] = {"seed": seed, "compat": compat, **(merger_options or {})}
+    first = Merger(models_roots, **how)
+    if len(recipes) == 1:
+        return first.merge_to_folder(recipes[0], out, **folder_options)
+    first.check(recipes[0])
+    with work_folder(out, ".stages") as folder:
+        merger = Merger([folder, *models_roots], **how)
         for recipe in recipes[:-1]:
-            merger.merge_to_folder(recipe, Path(folder) / str(recipe.name), write_model_card=False)
+            merger.merge_to_folder(recipe, folder / str(recipe.name), write_model_card=False)
         return merger.merge_to_folder(recipes[-1], out, **folder_options)

@@ -17,6 +17,7 @@ from merge.errors import OutputError, OutputTakenError
 from merge.planned import Plan, TensorPlan
 from merge.recipe import Recipe
 from merge.safetensors_file import write_header, write_tensor
+from merge.workplace import work_folder
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -73,26 +74,30 @@ def write_folder(
         OutputTakenError: The folder is not empty.
         OutputError: Writing failed; nothing is left behind.
     """
+    check_free(out, force=options.force)
+    with work_folder(out, ".partial") as work:
+        try:
+            work.chmod(0o755)
+            _write_weights(work, plan.tensors, tensors, options.shard_size)
+            _write_beside(work, plan, recipe, donor, options)
+            _flush(work)
+            _rename(work, out)
+        except OSError as error:
+            said = error.strerror or error
+            raise OutputError(f"{out}: cannot be written: {said}; nothing was left behind") from error
+    return out
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Find out whether an output folder may be written.
+
+    Raises:
+        OutputTakenError: A file is there, or a folder that is not empty, without `force`.
+    """
     if out.exists() and not out.is_dir():
         raise OutputTakenError(f"{out}: must be a folder, got a file; choose another one")
-    if out.is_dir() and any(out.iterdir()) and not options.force:
+    if out.is_dir() and any(out.iterdir()) and not force:
         raise OutputTakenError(f"{out}: must be empty; choose another folder or use --force")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"{out.parent}: cannot be written: {error.strerror or error}") from None
-    try:
-        work.chmod(0o755)
-        _write_weights(work, plan.tensors, tensors, options.shard_size)
-        _write_beside(work, plan, recipe, donor, options)
-        _flush(work)
-        _rename(work, out)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror or error}; nothing was left behind") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return out
 
 
 def _write_weights(folder: Path, plans: Sequence[TensorPlan], tensors: Iterator[Tensor], limit: int) -> None:

@@ -7,20 +7,25 @@ a parent or the data changed since.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
+from evals.disk_cache import DiskCache
 from evals.harness import Evaluation
-from evals.questions import Question, QuestionSets, draw_questions
-from evals.scorer import LiveScorer
+from evals.kept_tasks import remembered_tasks
+from evals.questions import Question, QuestionSets, draw_questions, refuse_search_on_test
 from evals.suites import load_suite
-from evals.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.tasks import LoadedTask, TaskSpec
 from merge.engine import Merger
-from merge.live import load_tokenizer, new_live_model
+from merge.live import load_tokenizer
 from merge.recipe import Recipe
-from search.judge import Judge
+from search.judge import Judge, Stage
+from search.live_models import LiveModels
+from search.machine import free_memory
 from search.objective import Objective, Term, terms_of
 from search.records import Part
+from search.rung import climbs, on_the_rung, rung_objective
 from search.store import Store
 from search.study import LoadedStudy
 
@@ -32,13 +37,19 @@ class Bench:
         study: The study.
         models_roots: Folders in which model names are looked up.
         device: Where the live model runs.
+        folder: The study's folder; what was made at an earlier start is in ``prompts`` there.
+        share: Number of processes that share this host's memory.
     """
 
-    def __init__(self, study: LoadedStudy, models_roots: Sequence[Path], device: str) -> None:
+    def __init__(
+        self, study: LoadedStudy, models_roots: Sequence[Path], device: str, folder: Path, share: int = 1
+    ) -> None:
         self._study = study
         self._kept: Store | None = None
         self._roots = models_roots
         self._device = device
+        self._share = share
+        self._prompts = DiskCache(folder / "prompts", waiting=True)
         self._spaces = study.space.families
         self.recipes: tuple[Recipe, ...] = tuple(f.recipe(f.middle()) for f in self._spaces.values())
 
@@ -51,9 +62,15 @@ class Bench:
         """
         _ = self.merger, self._drawn
 
+    def let_go(self) -> None:
+        """Let go of parents and models, which are opened again when they are needed."""
+        for opened in ("judge", "merger"):
+            self.__dict__.pop(opened, None)
+
     def use(self, store: Store) -> None:
         """Keep what is fixed at the first start in this store, and take it from there later."""
         self._kept = store
+        self._prompts.settle()
 
     @property
     def _store(self) -> Store:
@@ -65,8 +82,9 @@ class Bench:
     def tasks(self) -> tuple[LoadedTask, ...]:
         """Return the loaded tasks."""
         section = self._study.file.evaluate
-        return load_tasks(
+        return remembered_tasks(
             self._specs,
+            self._prompts,
             data=None if section.data == "hub" else Path(section.data),
             include_path=None if section.include_path is None else Path(section.include_path),
             place=f"{self._study.place}: evaluate.tasks",
@@ -87,43 +105,63 @@ class Bench:
         """Return the disjoint question sets, from the store where the study has begun."""
         pinned = self._store.pinned("questions")
         if isinstance(pinned, str):
-            return QuestionSets.from_json(pinned)
+            return self._allowed(QuestionSets.from_json(pinned))
         self._store.pin("questions", self._drawn.to_json(), "restore the data")
         return self._drawn
 
     @cached_property
     def merger(self) -> Merger:
         """Return the merger, its parents checked against each other."""
-        merger = Merger(self._roots, seed=self._study.file.search.seed, device=self._device)
+        keep = None if self._share == 1 else free_memory() // (2 * self._share)
+        merger = Merger(self._roots, seed=self._study.file.search.seed, device=self._device, keep_bytes=keep)
         for recipe in (*self.recipes, *self._study.known.values()):
             merger.check(recipe)
         return merger
 
     @cached_property
     def judge(self) -> Judge:
-        """Return the judge, with the live model in place."""
+        """Return the judge, which makes live models as candidates need them."""
         merger = self.merger
         self._store.pin("parents", dict(merger.fingerprints()), "restore that model, or start a new study")
-        model = new_live_model(merger, self.recipes[0], device=self._device)
         tokenizer = load_tokenizer(merger, self.recipes[0])
-        scorer = LiveScorer(model, tokenizer)
+        models = LiveModels(merger, tokenizer, self._device, engine=self._study.file.evaluate.engine)
+        return Judge(merger, models, partial(self._stages, tokenizer), self.objective, self._study.file.search.seed)
+
+    @property
+    def rung(self) -> Objective | None:
+        """Return what the first rung is worth; None for a study without one."""
+        if self._study.file.search.rung == "none":
+            return None
+        found = rung_objective(self.objective, self.tasks)
+        return None if found == self.objective else found
+
+    def _stages(self, tokenizer: Any, part: Part) -> list[Stage]:
+        """Return the stages of a part: a rung first, on search questions, where the study asks for one."""
+        labels = {task.name: task.label for task in self.tasks}
+        rung = self.rung if part == "search" else None
+        if rung is None:
+            return [Stage(self._evaluation(tokenizer, part, self.tasks), self.objective, labels)]
+        later = tuple(task for task in self.tasks if climbs(task))
+        return [
+            Stage(self._evaluation(tokenizer, part, on_the_rung(self.tasks)), rung, labels),
+            Stage(self._evaluation(tokenizer, part, later), self.objective, labels),
+        ]
+
+    def _evaluation(self, tokenizer: Any, part: Part, tasks: Sequence[LoadedTask]) -> Evaluation:
         section = self._study.file.evaluate
-
         parts: tuple[Part, ...] = ("search", "selection", "test")
-
-        def build(part: Part) -> Evaluation:
-            return Evaluation.build(
-                self.tasks,
-                self._verified(part),
-                tokenizer=tokenizer,
-                metrics=section.verdict if part == "test" else "asked",
-                apply_chat_template=section.apply_chat_template,
-                system_instruction=section.system_instruction,
-                fewshot_as_multiturn=section.fewshot_as_multiturn,
-                keep_apart=[question for other in parts for question in self.questions(other)],
-            )
-
-        return Judge(merger, model, scorer, build, self.objective, self._study.file.search.seed)
+        names = {task.name for task in tasks}
+        return Evaluation.build(
+            tasks,
+            [question for question in self._verified(part) if question.task in names],
+            tokenizer=tokenizer,
+            metrics=section.verdict if part == "test" else "asked",
+            apply_chat_template=section.apply_chat_template,
+            system_instruction=section.system_instruction,
+            fewshot_as_multiturn=section.fewshot_as_multiturn,
+            keep_apart=[q for other in parts for q in self.questions(other) if q.task in names],
+            kept=self._prompts,
+        )
 
     def questions(self, part: Part) -> tuple[Question, ...]:
         """Return the questions of a part."""
@@ -137,14 +175,30 @@ class Bench:
 
     @cached_property
     def _drawn(self) -> QuestionSets:
-        counts = self._study.file.evaluate.questions
-        return draw_questions(
-            self.tasks,
-            for_search=counts.search,
-            for_selection=counts.selection,
-            for_test=counts.test,
-            seed=self._study.file.search.seed,
-        )
+        section, seed = self._study.file.evaluate, self._study.file.search.seed
+
+        def draw() -> QuestionSets:
+            counts = section.questions
+            return draw_questions(
+                self.tasks,
+                for_search=counts.search,
+                for_selection=counts.selection,
+                for_test=counts.test,
+                seed=seed,
+                search_on_test=section.search_on_test,
+            )
+
+        fingerprints = [task.fingerprint for task in self.tasks]
+        if None in fingerprints:
+            return self._allowed(draw())
+        key = [fingerprints, section.questions.model_dump(mode="json"), seed, section.search_on_test]
+        drawn = self._prompts.remember("questions", key, draw, QuestionSets.to_json, QuestionSets.from_json)
+        return self._allowed(drawn)
+
+    def _allowed(self, sets: QuestionSets) -> QuestionSets:
+        if not self._study.file.evaluate.search_on_test:
+            refuse_search_on_test(sets, place=f"{self._study.place}: evaluate.questions")
+        return sets
 
     def _verified(self, part: Part) -> tuple[Question, ...]:
         """Return the questions of a part, after making sure that the data still hold the same ones."""

@@ -1,14 +1,17 @@
 """A family: a mergekit recipe with holes, and the two ways through it (fill the holes, read them back)."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 from optuna.distributions import CategoricalDistribution
 
 from merge.errors import RecipeError
 from merge.methods import get_method
 from merge.recipe import Recipe
+from search.box import grid_values
 from search.errors import SpaceError
 from search.holes import Scalar, contains, ends, is_hole, middle, parse_hole
+from search.stack import is_stack, plain_recipe, rolled, unrolled
 from search.template import Dimension, Slot, TemplateReader
 
 Values = Mapping[str, Scalar]
@@ -34,7 +37,8 @@ class Family:
         choices = _method_choices(document.get("merge_method"), place)
         reader = TemplateReader(place, choices)
         self._template = reader.template(document)
-        self._conditional = choices is not None
+        self._choices = choices
+        self._stacked = is_stack(self._template)
         first = [d for d in reader.dimensions.values() if d.methods is None]
         then = [d for d in reader.dimensions.values() if d.methods is not None]
         self.dimensions: tuple[Dimension, ...] = (*first, *then)
@@ -59,13 +63,17 @@ class Family:
                     f"{self.place}: hole '{dimension.name}' must be in {dimension.distribution}, "
                     f"got {values[dimension.name]!r}"
                 )
+        filled = self._filled(values)
+        return unrolled(filled, self.place) if self._stacked else filled
+
+    def _filled(self, values: Values) -> dict[str, object]:
         filled = self._fill(self._template, values, self._method(values), within=False)
         assert isinstance(filled, dict)
         return filled
 
     def recipe(self, values: Values) -> Recipe:
         """Fill every hole; return the typed recipe."""
-        return Recipe.from_mapping(self.decode(values), place=self.place)
+        return plain_recipe(self.decode(values), self.place)
 
     def encode(self, document: Mapping[str, object]) -> dict[str, Scalar]:
         """Read the values of the holes out of a plain recipe, the inverse of ``decode``.
@@ -73,6 +81,17 @@ class Family:
         Raises:
             SpaceError: The recipe differs from the family outside its holes, or a value is out of its range.
         """
+        if not self._stacked:
+            return self._encode(document)
+        fault = SpaceError(f"{self.place}.slices: the recipe's slices cannot be read as repeats of the family's")
+        for form in rolled(self._filled({d.name: middle(d.distribution) for d in self.dimensions}), document):
+            try:
+                return self._encode(form)
+            except SpaceError as error:
+                fault = error
+        raise fault
+
+    def _encode(self, document: Mapping[str, object]) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
         self._read(self._template, document, "", values)
         for dimension in self.active(values):
@@ -84,6 +103,33 @@ class Family:
         """Return the candidate in the middle of every range, with the first of all choices."""
         values = {d.name: middle(d.distribution) for d in self.dimensions}
         return {d.name: values[d.name] for d in self.active(values)}
+
+    def examples(self) -> Iterator[dict[str, object]]:
+        """Go through plain documents in the middle of the family, one per merge method."""
+        start = {d.name: middle(d.distribution) for d in self.dimensions}
+        for choice in self._methods():
+            yield self.decode(start if choice is None else {**start, self._method_hole(): choice})
+
+    def _methods(self) -> tuple[str | None, ...]:
+        return self._choices if self._choices is not None else (None,)
+
+    def _method_hole(self) -> str:
+        assert isinstance(self._template, dict)
+        slot = self._template["merge_method"]
+        assert isinstance(slot, Slot)
+        return slot.name
+
+    def count(self) -> int | None:
+        """Return the number of different fillings; None where a hole is a continuous range."""
+        hole = self._method_hole() if self._choices is not None else None
+        total = 0
+        for choice in self._methods():
+            used = [d for d in self.dimensions if d.methods is None or choice in d.methods]
+            points = [grid_values(d.distribution) for d in used if d.name != hole]
+            if any(values is None for values in points):
+                return None
+            total += math.prod(len(values) for values in points if values is not None)
+        return total
 
     def _validate(self) -> None:
         """Build the recipe at the middle, then with each dimension at each of its ends.
@@ -119,7 +165,7 @@ class Family:
             return values[node.name]
         if isinstance(node, dict):
             keep = node
-            if within and self._conditional:
+            if within and self._choices is not None:
                 known = get_method(method).parameters()
                 keep = {key: child for key, child in node.items() if key in known}
             return {key: self._fill(child, values, method, within=key == "parameters") for key, child in keep.items()}
@@ -154,7 +200,7 @@ class Family:
             self._read(node[key], found[key], path, values)
         elif key not in node:
             raise SpaceError(f"{self.place}.{path}: the family has nothing here, got {_show(found[key])}")
-        elif not (self._conditional and ".parameters." in f".{path}"):
+        elif not (self._choices is not None and ".parameters." in f".{path}"):
             raise SpaceError(f"{self.place}.{path}: the recipe must hold {_show(node[key])} here, got nothing")
 
     def _take(self, slot: Slot, found: object, path: str, values: dict[str, Scalar]) -> None:

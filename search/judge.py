@@ -1,34 +1,65 @@
-"""The judge: writes a recipe into the live model and has it answer a set of questions, racing if asked to."""
+"""The judge: writes a recipe into a live model and has it answer a set of questions, racing if asked to."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import pandas as pd
 import torch
 
+from evals.engines import weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation
 from evals.questions import Question
 from evals.results import Results, merge_results
-from evals.scorer import LiveScorer
 from merge.engine import Merger
 from merge.errors import MergeError
 from merge.recipe import Recipe
+from search.live_models import LiveModels
 from search.objective import Objective
 from search.race import Race
 from search.records import Failed, Part, Scored, Seconds
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One evaluation of a part, and what may be raced on while it runs.
+
+    Attributes:
+        evaluation: Questions with their prompts.
+        objective: What its answers, and those before, are worth; it decides the race.
+        labels: Task of each leaf.
+    """
+
+    evaluation: Evaluation
+    objective: Objective
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Whom a candidate races against.
+
+    Attributes:
+        race: The stopping rule.
+        answers: Answers of the best so far; of everyone on a Pareto front.
+        rung: Whether the first of two stages may stop a candidate.
+    """
+
+    race: Race
+    answers: Sequence[pd.DataFrame]
+    rung: bool = True
+
+
 class Judge:
-    """Scores recipes on one live model.
+    """Scores recipes on live models.
 
     Args:
         merger: Holds the parents.
-        model: The live model that candidates are written into.
-        scorer: Answers questions with that model.
-        build: Makes the evaluation of a part, called once per part and only when it is needed.
+        models: The live models that candidates are written into.
+        build: Makes the stages of a part, called once per part and only when they are needed.
         objective: What the tasks are worth together.
         seed: Seed of random masks, the same for every candidate, so that neighbours differ only where they should.
     """
@@ -36,75 +67,88 @@ class Judge:
     def __init__(
         self,
         merger: Merger,
-        model: torch.nn.Module,
-        scorer: LiveScorer,
-        build: Callable[[Part], Evaluation],
+        models: LiveModels,
+        build: Callable[[Part], Sequence[Stage]],
         objective: Objective,
         seed: int,
     ) -> None:
         self._merger = merger
-        self._model = model
-        self._scorer = scorer
-        self.evaluation = cache(build)
+        self._models = models
+        self.stages = cache(build)
         self.objective = objective
         self._seed = seed
 
-    def questions(self, part: Part) -> tuple[Question, ...]:
-        """Return the questions of a part, in the order in which they are asked."""
-        return self.evaluation(part).questions
-
     def score(
-        self, recipe: Recipe, part: Part, race: Race | None = None, incumbent: pd.DataFrame | None = None
+        self,
+        recipe: Recipe,
+        part: Part,
+        rivals: Rivals | None = None,
+        *,
+        seed: int | None = None,
+        between: Callable[[], None] | None = None,
     ) -> Scored | Failed:
         """Score a recipe on a part.
 
         Args:
             recipe: A plain recipe.
             part: Which questions.
-            race: Stopping rule; None to ask all questions whatever the answers.
-            incumbent: Answers of the best so far on the same part.
+            rivals: Whom it races against; None to ask all questions whatever the answers.
+            seed: Seed of random masks, where it is not the study's.
+            between: Called after every block of questions but the last; it may raise to end the scoring.
 
         Returns:
             The scores, or why there are none: a NaN, an overflow or a lack of memory is a value, not an error.
         """
-        evaluation = self.evaluation(part)
-        blocks: Sequence[Sequence[Question] | None] = [None]
-        if race is not None and incumbent is not None:
-            blocks = race.plan(evaluation.questions)
+        stages = self.stages(part)
         try:
             start = time.perf_counter()
-            self._merger.merge_live(recipe, self._model, seed=self._seed)
+            live = self._models.of(recipe)
+            self._merger.merge_live(recipe, live.model, seed=self._seed if seed is None else seed)
+            weights_changed(live.scorer)
             merged = time.perf_counter()
-            results, answered = self._ask(evaluation, blocks, race, incumbent)
+            results, stopped, objective = _ask(live.scorer, stages, rivals, between)
         except (MergeError, ScoringError, torch.OutOfMemoryError, MemoryError) as error:
             return Failed(str(error).strip() or type(error).__name__, type(error).__name__)
         seconds = Seconds(merge=merged - start, score=time.perf_counter() - merged)
         results = replace(results, answers=_as_stored(results.answers))
-        value = self.objective.value(results)
-        stopped = answered if answered < len(evaluation.questions) else None
-        return Scored(results, value, stopped, seconds)
-
-    def _ask(
-        self,
-        evaluation: Evaluation,
-        blocks: Sequence[Sequence[Question] | None],
-        race: Race | None,
-        incumbent: pd.DataFrame | None,
-    ) -> tuple[Results, int]:
-        parts: list[Results] = []
-        answered = 0
-        for index, block in enumerate(blocks):
-            parts.append(evaluation.run(self._scorer, block))
-            answered += len(evaluation.questions if block is None else block)
-            if race is not None and incumbent is not None and index + 1 < len(blocks):
-                so_far = pd.concat([result.answers for result in parts], ignore_index=True)
-                if race.lost(so_far, incumbent):
-                    break
-        return (parts[0] if len(parts) == 1 else merge_results(parts)), answered
+        return Scored(results, objective.value(results), stopped, seconds, objective.values(results))
 
     def fingerprints(self) -> Mapping[str, str]:
         """Return the hash of every model that was opened."""
         return self._merger.fingerprints()
+
+
+def _ask(
+    scorer: Any, stages: Sequence[Stage], rivals: Rivals | None, between: Callable[[], None] | None
+) -> tuple[Results, int | None, Objective]:
+    """Return the results, after how many questions the race was lost, and the objective that the results allow."""
+    parts: list[Results] = []
+    asked: set[Question] = set()
+    for number, stage in enumerate(stages):
+        last = number + 1 == len(stages)
+        racing = rivals is not None and (last or rivals.rung)
+        blocks: Sequence[Sequence[Question] | None] = [None]
+        if rivals is not None:
+            blocks = rivals.race.plan(stage.evaluation.questions, stage.labels)
+        for index, block in enumerate(blocks):
+            parts.append(stage.evaluation.run(scorer, block))
+            asked.update(stage.evaluation.questions if block is None else block)
+            ended = last and index + 1 == len(blocks)
+            if rivals is not None and racing and not ended and _lost(parts, stage, rivals):
+                return _together(parts), len(asked), stage.objective
+            if between is not None and not ended:
+                between()
+    return _together(parts), None, stages[-1].objective
+
+
+def _lost(parts: Sequence[Results], stage: Stage, rivals: Rivals) -> bool:
+    so_far = pd.concat([result.answers for result in parts], ignore_index=True)
+    race = replace(rivals.race, objective=stage.objective)
+    return any(race.lost(so_far, answers) for answers in rivals.answers)
+
+
+def _together(parts: Sequence[Results]) -> Results:
+    return parts[0] if len(parts) == 1 else merge_results(parts)
 
 
 def _as_stored(answers: pd.DataFrame) -> pd.DataFrame:

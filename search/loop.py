@@ -1,74 +1,67 @@
 """The loop: baselines first, then ask, merge, score, tell until the budget is spent, then the verdict.
 
 Every step is kept in the store as soon as it is done. A run that was killed is started again in the same way: it
-finds what is there, takes up the trial that was in flight with the same parameters, and goes on.
+finds what is there, takes up the trial that was in flight with the same parameters, and goes on. Other processes may
+join it (``search/workers.py``); the one that leads scores baselines and finalists and puts trials of dead ones back.
 """
 
-import fcntl
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
+import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from merge.errors import RecipeError
-from merge.recipe import Recipe
 from search.baselines import make_baselines
 from search.bench import Bench
+from search.company import Company, Nobody
+from search.conclude import MERGES, Conclusion, Ending
+from search.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
-from search.finalists import best_parent, compare, name_winner, order_finalists
-from search.race import Race, value_of_stopped
-from search.records import Failed, Observer, Outlook, Part, Scored, Verdict
+from search.judge import Rivals
+from search.outside import Outside
+from search.packed import RECORD, unpack
+from search.proposals import prepare_proposals
+from search.race import Race, worth_of_questions
+from search.records import Failed, Observer, Outlook, Scored, Verdict
 from search.report import Reporter
-from search.samplers import SamplerContext, make_sampler
+from search.rung import Agreement, ranks
 from search.space import Candidate
-from search.standing import Entry, Standing, distinct
-from search.store import RECORD, Store, default_url, unpack
+from search.standing import Entry, Standing
+from search.starts import place_of
+from search.stopping import candidates_left, reason_to_stop
+from search.store import Store
 from search.study import LoadedStudy
+from search.warm import Warm
+
+POLL = 0.2
+"""Seconds between looks at the store while there is nothing to do."""
 
 
-def run_search(
-    study: LoadedStudy,
-    folder: Path,
-    *,
-    observer: Observer,
-    models_roots: Sequence[Path] = (),
-    device: str = "cpu",
-) -> Verdict:
-    """Run a study, or what is left of it, to its verdict.
+class Run:
+    """One run of a study in this process.
 
     Args:
         study: The study.
-        folder: Its folder; made if missing.
-        observer: Hears of everything that is scored.
-        models_roots: Folders in which model names are looked up.
-        device: Where the live model runs.
-
-    Raises:
-        StoreError: The store holds another study, or another process runs this one.
-        SearchStoppedError: Candidates fail one after the other.
-        merge.errors.MergeError: A parent is missing or does not fit.
-        evals.errors.EvalError: A task, a metric or the data are wrong.
+        store: Its store.
+        bench: Opens what scoring needs.
+        observer: Hears of everything that is scored; beside the one that leads, only of what this process scores.
+        warm: What the study begins with, where it was read already.
+        company: Who takes part, who leads, and when to end.
     """
-    bench = Bench(study, models_roots, device)
-    if not folder.exists():
-        bench.check()
-    with _only_one(folder):
-        store = Store(study.file.store or default_url(folder), study)
-        bench.use(store)
-        return _Run(study, store, bench, observer).to_the_end()
 
-
-class _Run:
-    """One run of a study in this process."""
-
-    def __init__(self, study: LoadedStudy, store: Store, bench: Bench, observer: Observer) -> None:
+    def __init__(
+        self,
+        study: LoadedStudy,
+        store: Store,
+        bench: Bench,
+        observer: Observer,
+        warm: Warm | None = None,
+        company: Company | None = None,
+    ) -> None:
         self.study = study
         self.settings = study.file.search
         self.store = store
@@ -76,7 +69,20 @@ class _Run:
         self.observer = observer
         self.reporter = Reporter(study.file.study, study.digest())
         self.baselines = make_baselines(bench.recipes, study.known)
+        self.company = company or Company()
+        self.outside = Outside(store, bench, self.reporter, self._audience(), self.company.pause.check)
         self.standing = Standing()
+        base = next((baseline.name for baseline in self.baselines if baseline.kind == "base"), None)
+        self.guard = Guard(study.file.constraints, base, study.place)
+        self._references: dict[str, Mapping[str, float]] = {}
+        self._worth: Mapping[tuple[str, str], float] = {}
+        self._climbed: list[tuple[float, float]] = []
+        self._warm = warm
+        self._seen: set[int] = set()
+        self._past = False
+
+    def _audience(self) -> Observer:
+        return self.observer if self.company.leads else Nobody()
 
     def to_the_end(self) -> Verdict:
         """Do what is left: baselines, trials, finalists, verdict."""
@@ -84,86 +90,130 @@ class _Run:
         counts = {"search": len(sets.search), "selection": len(sets.selection), "test": len(sets.test)}
         names = [baseline.name for baseline in self.baselines]
         done = len(self.store.finished())
+        if done > self.settings.trials:
+            raise StoreError(
+                f"search.trials: must be at least {done}, so many trials of this study are done, got "
+                f"{self.settings.trials}; a budget may grow, and another study begins with another name"
+            )
         metrics = [term.key for term in self.bench.objective.terms]
         self.observer.started(Outlook(self.study.file.study, names, self.settings.trials, done, counts, metrics))
         self._baselines()
-        trials = self._trials()
-        verdict = self._conclude(trials, counts)
+        reason = self._trials()
+        ending = Ending(counts, reason, None if self.bench.rung is None else self.agreement)
+        conclusion = Conclusion(self.settings, self.bench, self.outside, self.baselines, self.guard, self.standing.full)
+        verdict = conclusion.verdict(ending)
         self.observer.finished(verdict)
         return verdict
 
-    def _outside(self, name: str, recipe: Recipe, part: Part, number: int, family: str = "") -> Scored:
-        """Score a recipe outside the search, or recall what it scored."""
-        questions = self.bench.questions(part)
-        digest = recipe.digest()
-        found = self.store.recall(part, digest, questions)
-        if found is None:
-            started = time.time()
-            outcome = self.bench.judge.score(recipe, part)
-            if isinstance(outcome, Failed):
-                raise SearchStoppedError(f"{name}: cannot be scored on {part} questions: {outcome.reason}")
-            facts = {
-                "name": name,
-                "number": number,
-                "family": family,
-                "recipe": recipe.to_mapping(),
-                "started": started,
-                "ended": time.time(),
-            }
-            self.store.remember(part, digest, outcome, questions, facts)
-            found = outcome, facts
-        scored, times = found
-        record = self.reporter.outside(name, recipe, scored, part=part, number=number, family=family, times=times)
-        self.observer.scored(record)
-        return scored
+    def help_out(self) -> int:
+        """Score trials beside the process that leads, until it gives out no more; return how many that were."""
+        self._baselines()
+        self._catch_up(past=True)
+        count = 0
+        while self.store.claims.opened() is not None:
+            self.company.pause.check()
+            self._catch_up()
+            if self._next_trial():
+                count += 1
+            else:
+                self.store.claims.check_leader()
+                time.sleep(POLL)
+        return count
+
+    @property
+    def agreement(self) -> Agreement:
+        """Return how well the first rung ranks what was scored so far."""
+        return ranks([low for low, _ in self._climbed], [high for _, high in self._climbed])
 
     def _baselines(self) -> None:
-        """Score the baselines, and give the samplers what is known: those inside the space, and each middle."""
-        space = self.study.space
-        known = self.store.learned()
+        """Score the baselines, and give the samplers what is known: baselines inside the space, and warm starts."""
+        answered = []
         for number, baseline in enumerate(self.baselines, start=1):
-            scored = self._outside(baseline.name, baseline.recipe, "search", -number)
-            self.standing.enter(Entry(baseline.name, "", baseline.recipe, scored.value), scored.results.answers)
-            place = space.encode(baseline.recipe.to_mapping())
-            if place is not None and baseline.name not in known:
-                self.store.learn(space.parameters(*place), space.distributions(*place), scored.value, baseline.name)
-        for family in space.families.values():
-            self.store.trials.enqueue_trial(space.parameters(family.name, family.middle()), skip_if_exists=True)
+            scored = self.outside.score(baseline.name, baseline.recipe, "search", -number)
+            self._references[baseline.name] = scored.metrics()
+            answered.append(scored.results.answers)
+            self._enter(Entry(baseline.name, "", baseline.recipe, scored.value), scored)
+        if self.settings.race_order == "learned":
+            self._worth = worth_of_questions(self.bench.objective, answered)
+        self.standing.idle = 0
+        if self.company.leads:
+            self._teach()
+        prepare_proposals(self.study, self.store, self._warm, leads=self.company.leads)
 
-    def _trials(self) -> list[Entry]:
-        """Ask for candidates until the budget is spent; return those that answered every question."""
+    def _teach(self) -> None:
+        """Give the samplers the baselines that lie inside the space."""
+        space, known = self.study.space, self.store.learned()
+        for baseline, entry in zip(self.baselines, self.standing.full, strict=True):
+            for family in space.families.values():
+                values, note = place_of(family, baseline), f"{baseline.name} in {family.name}"
+                if values is not None and note not in known:
+                    place = family.name, values
+                    told = self.standing.told(self._compared(entry), beaten=False, violation=entry.violation)
+                    self.store.learn(space.parameters(*place), space.distributions(*place), told, note)
+
+    def _trials(self) -> str:
+        """Ask for candidates until there is a reason to stop, which is returned."""
         began = time.monotonic()
-        finished = self.store.finished()
-        for frozen in finished:
-            self._take_up(frozen)
-        waiting = self.store.abandoned()
-        for _ in range(self.settings.trials - len(finished)):
-            if self.settings.max_hours is not None and time.monotonic() - began > 3600 * self.settings.max_hours:
-                break
-            self._one_trial(self._ask(waiting.pop(0) if waiting else None))
-        trials = self.standing.full[len(self.baselines) :]
-        if not trials:
-            failures = self.standing.failures
-            raise SearchStoppedError(
-                f"every candidate failed, the last with: {failures[-1].reason}"
-                if failures
-                else "no candidate was scored on all questions; raise search.trials, or set search.race to false"
-            )
-        return trials
+        self._catch_up(past=True)
+        if (reason := self._reason(began)) is None:
+            reason = self._give_out(began)
+        return reason if len(self.standing.full) > len(self.baselines) else self._fruitless(reason)
 
-    def _ask(self, abandoned: FrozenTrial | None) -> optuna.Trial:
-        """Return a new trial, or the one that a killed run left behind, with a sampler seeded by its number."""
-        study = self.store.trials
-        trial = study.ask() if abandoned is None else optuna.Trial(study, abandoned._trial_id)
-        seed = int(np.random.SeedSequence((self.settings.seed, trial.number)).generate_state(1)[0])
-        context = SamplerContext(self.study.space, self.settings.trials, seed, self.settings.seed)
-        study.sampler = make_sampler(self.settings.sampler, context, self.settings.sampler_args)
-        return trial
+    def _give_out(self, began: float) -> str:
+        """Give out trials, and score them, until there is a reason to stop and none runs any more."""
+        with self.company.together(self.store, self.settings.trials):
+            while (reason := self._reason(began)) is None:
+                self._look_around()
+                if not self.company.takes_part() or not self._next_trial():
+                    time.sleep(POLL)
+                self._catch_up()
+            self.store.claims.close()
+            while self.store.claims.running():
+                self._look_around()
+                time.sleep(POLL)
+            self._catch_up()
+        return reason
+
+    def _reason(self, began: float) -> str | None:
+        return reason_to_stop(self.study, self.store, self.standing, time.monotonic() - began)
+
+    def _look_around(self) -> None:
+        """End if asked to, and put the trials of dead processes back."""
+        self.company.pause.check()
+        for line in self.store.claims.sweep():
+            self.company.say(line)
+
+    def _next_trial(self) -> bool:
+        """Score a trial if there is one to be had; tell whether there was."""
+        trial = self.store.claims.claim(candidates_left(self.study, self.store))
+        if trial is not None:
+            self._one_trial(trial)
+        return trial is not None
+
+    def _catch_up(self, *, past: bool = False) -> None:
+        """Take up the trials that an earlier run or another process finished."""
+        self._past = past
+        for frozen in self.store.finished():
+            if frozen.number not in self._seen:
+                self._take_up(frozen)
+        self._past = False
+
+    def _fruitless(self, reason: str) -> str:
+        """Return why the search ended where no candidate answered every question: the baselines are judged alone."""
+        failures = self.standing.failures
+        why = f"the last failed with: {failures[-1].reason}" if failures else "the race stopped every one"
+        if not self.store.finished():
+            why = "none was asked for"
+        if not any(baseline.kind in MERGES for baseline in self.baselines):
+            raise SearchStoppedError(
+                f"no candidate was scored on all questions, {why} ({reason}), and no merge among the baselines "
+                "can be named instead; raise the budget, or set search.race to false"
+            )
+        return f"{reason}; no candidate was scored on all questions ({why}), so that the finalists are baselines alone"
 
     def _one_trial(self, trial: optuna.Trial) -> None:
         """Merge, score and tell one trial."""
         started, clock = time.time(), time.perf_counter()
-        self.store.own(trial)
         candidate = self.study.space.suggest(trial)
         proposed = time.perf_counter() - clock
         outcome = self._score(candidate, proposed)
@@ -174,116 +224,81 @@ class _Run:
             "ended": time.time(),
         }
         clock = time.perf_counter()
-        self.store.tell(trial, outcome, self._told(outcome), record, self.bench.questions("search"))
+        if not self.store.tell(trial, outcome, self._told(outcome), record, self.bench.questions("search")):
+            return
         logged = time.perf_counter() - clock
         if isinstance(outcome, Scored):
             outcome = replace(outcome, seconds=replace(outcome.seconds, log=logged))
-        self._sort_in(trial.number, candidate, outcome, record)
+        self._sort_in(trial.number, candidate, outcome, record, self.observer)
 
     def _score(self, candidate: Candidate, proposed: float) -> Scored | Failed:
         try:
             recipe = candidate.recipe()
         except RecipeError as error:
             return Failed(str(error).splitlines()[0], type(error).__name__)
-        race = Race(self.bench.objective, self.settings.race_level) if self.settings.race else None
-        leader = None if self.standing.leader is None else self.standing.leader[1]
-        outcome = self.bench.judge.score(recipe, "search", race, leader)
+        outcome = self.bench.judge.score(recipe, "search", self._rivals(), between=self.company.pause.check)
         if isinstance(outcome, Scored):
             outcome = replace(outcome, seconds=replace(outcome.seconds, propose=proposed))
         return outcome
 
-    def _told(self, outcome: Scored | Failed) -> float:
-        """Return the value that the sampler learns from."""
+    def _rivals(self) -> Rivals | None:
+        """Return whom a candidate races against; None as long as nobody leads."""
+        answers: list[pd.DataFrame] = [answers for _, answers in self.standing.leaders]
+        if not self.settings.race or not answers:
+            return None
+        everywhere = self.settings.objective == "pareto"
+        race = Race(self.bench.objective, self.settings.race_level, worth=self._worth, everywhere=everywhere)
+        return Rivals(race, answers, rung=self.agreement.trusted)
+
+    def _told(self, outcome: Scored | Failed) -> tuple[float, ...]:
+        """Return the values that the sampler learns from."""
         if isinstance(outcome, Failed):
-            return 0.0
-        return outcome.value if outcome.stopped_after is None else value_of_stopped(outcome.value, self.standing.worst)
+            return ()
+        values = (outcome.value,) if self.settings.objective == "mean" else outcome.values
+        stopped = outcome.stopped_after is not None
+        return self.standing.told(values, beaten=stopped, violation=0.0 if stopped else self._violation(outcome))
+
+    def _violation(self, scored: Scored) -> float:
+        return self.guard.violation(scored.metrics(), self._references) if self.guard.bounds else 0.0
 
     def _take_up(self, frozen: FrozenTrial) -> None:
-        """Take up a trial that an earlier run finished."""
+        """Take up a trial that an earlier run or another process finished."""
         record = frozen.user_attrs[RECORD]
         candidate = self.study.space.candidate(frozen.params)
         failed = frozen.state == TrialState.FAIL
         outcome: Scored | Failed = (
             Failed(record["reason"], record["failure"]) if failed else unpack(record, self.bench.questions("search"))
         )
-        self._sort_in(frozen.number, candidate, outcome, record)
+        self._sort_in(frozen.number, candidate, outcome, record, self._audience())
 
-    def _sort_in(self, number: int, candidate: Candidate, outcome: Scored | Failed, record: dict[str, Any]) -> None:
-        """Tell the observer of a finished trial and take it up into the standing."""
+    def _sort_in(
+        self,
+        number: int,
+        candidate: Candidate,
+        outcome: Scored | Failed,
+        record: dict[str, Any],
+        audience: Observer,
+    ) -> None:
+        """Tell of a finished trial and take it up into the standing."""
         name = f"trial {number}"
-        self.observer.scored(self.reporter.trial(name, number, candidate, outcome, times=record))
+        self._seen.add(number)
+        audience.scored(self.reporter.trial(name, number, candidate, outcome, times=record))
+        self.standing.idle += 1
         if isinstance(outcome, Failed):
-            self.standing.fail(outcome)
+            self.standing.fail(outcome, past=self._past)
             return
         self.standing.failures.clear()
         if outcome.stopped_after is None:
-            entry = Entry(name, candidate.family, candidate.recipe(), outcome.value)
-            self.standing.enter(entry, outcome.results.answers)
+            self._enter(Entry(name, candidate.family, candidate.recipe(), outcome.value), outcome)
 
-    def _conclude(self, trials: Sequence[Entry], counts: dict[str, int]) -> Verdict:
-        """Name the winner on the selection questions and judge it on the test questions.
+    def _enter(self, entry: Entry, scored: Scored) -> None:
+        """Take up what answered every question, with what is compared and how far it misses the constraints."""
+        results, rung = scored.results, self.bench.rung
+        values = self.bench.objective.values(results) if self.settings.objective == "pareto" else ()
+        if rung is not None:
+            self._climbed.append((rung.value(results), scored.value))
+        self.standing.enter(replace(entry, values=values, violation=self._violation(scored)), results.answers)
 
-        Finalists are the best trials and every merge among the baselines: those were not picked by their search
-        score, and a search that found nothing better must say so.
-        """
-        by_name = {entry.name: entry for entry in distinct(trials)}
-        ranked = order_finalists({name: entry.value for name, entry in by_name.items()}, self.settings.finalists)
-        merges = {b.name for b in self.baselines if b.kind in ("merge", "known")}
-        finalists = [by_name[name] for name in ranked]
-        finalists += [entry for entry in self.standing.full[: len(self.baselines)] if entry.name in merges]
-        first = -1 - len(self.baselines)
-        selected = {
-            entry.name: self._outside(entry.name, entry.recipe, "selection", first - rank, entry.family).value
-            for rank, entry in enumerate(finalists)
-        }
-        chosen = name_winner(selected, {entry.name: entry.value for entry in finalists})
-        winner = next(entry for entry in finalists if entry.name == chosen)
-        tested = self._outside(winner.name, winner.recipe, "test", first - finalists.index(winner), winner.family)
-        opponents = {
-            baseline.name: self._outside(baseline.name, baseline.recipe, "test", -rank)
-            for rank, baseline in enumerate(self.baselines, start=1)
-            if baseline.name != winner.name
-        }
-        return self._verdict(winner, tested, opponents, counts)
-
-    def _verdict(self, winner: Entry, tested: Scored, opponents: dict[str, Scored], counts: dict[str, int]) -> Verdict:
-        values = {name: scored.value for name, scored in opponents.items()}
-        strongest = best_parent(values, [b.name for b in self.baselines if b.kind == "parent"])
-        comparisons = compare(self.bench.objective, tested, opponents, seed=self.settings.seed)
-        directions = {name: score.higher_is_better for name, score in tested.results.scores.items()}
-        return Verdict(
-            winner=winner.name,
-            family=winner.family,
-            recipe=winner.recipe.to_mapping(),
-            recipe_yaml=winner.recipe.to_yaml(),
-            digest=winner.recipe.digest(),
-            search_value=winner.value,
-            test_value=tested.value,
-            models=[b.name for b in self.baselines if b.kind in ("base", "parent")],
-            best_parent=strongest,
-            comparisons=tuple(sorted(comparisons, key=lambda comparison: comparison.opponent != strongest)),
-            scores={name: self._table_column(scored) for name, scored in ((winner.name, tested), *opponents.items())},
-            higher_is_better={"objective": True, **directions},
-            counts=counts,
-        )
-
-    def _table_column(self, scored: Scored) -> dict[str, float]:
-        """Return scores with the objective first, then its tasks, then what else was measured."""
-        metrics = scored.metrics()
-        first = ["objective", *(term.key for term in self.bench.objective.terms)]
-        return {name: metrics[name] for name in [*first, *(name for name in metrics if name not in first)]}
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the operating system lets go of when the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreError(f"{folder}: another process runs this study; wait for it or stop it") from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
+    @staticmethod
+    def _compared(entry: Entry) -> tuple[float, ...]:
+        return entry.values or (entry.value,)

@@ -50,6 +50,12 @@ class Term:
             return np.exp2(-value)
         return value if self.higher_is_better else -value
 
+    def metric_value(self, utility: float) -> float:
+        """Turn a utility back into the metric."""
+        if self.metric == BITS_PER_BYTE:
+            return -float(np.log2(utility))
+        return utility if self.higher_is_better else -utility
+
 
 def terms_of(tasks: Sequence[LoadedTask]) -> tuple[Term, ...]:
     """Return the terms of a study's tasks; leaves of one group count as one task, shares add up to 1."""
@@ -72,9 +78,18 @@ class Objective:
 
     terms: tuple[Term, ...]
 
+    @property
+    def counted(self) -> tuple[Term, ...]:
+        """Return the terms with a weight; the others are measured for a constraint or to be looked at."""
+        return tuple(term for term in self.terms if term.weight > 0)
+
     def value(self, results: Results) -> float:
         """Return the objective of one candidate from its aggregated scores."""
-        return float(sum(t.weight * t.utility(results.scores[t.key].value) for t in self.terms))
+        return float(sum(t.weight * t.utility(results.scores[t.key].value) for t in self.counted))
+
+    def values(self, results: Results) -> tuple[float, ...]:
+        """Return the utility of every term that counts, as a Pareto front compares them."""
+        return tuple(float(t.utility(results.scores[t.key].value)) for t in self.counted)
 
     def difference(
         self, one: Results, other: Results, *, level: float = 0.95, samples: int = 10_000, seed: int = 0
@@ -86,7 +101,7 @@ class Objective:
         """
         rng = np.random.default_rng(seed)
         draws = np.zeros(samples)
-        for term in self.terms:
+        for term in self.counted:
             a, b, weight = paired(one.answers, other.answers, term.label, term.metric)
             counts = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=samples) * weight
             total = counts.sum(axis=1)
@@ -102,22 +117,41 @@ class Objective:
         wrong moves on few.
         """
         gains: dict[str, Array] = {}
-        for term in self.terms:
-            have = set(one.loc[one["task"] == term.label, "metric"])
-            metric = GOLD_PROBABILITY if GOLD_PROBABILITY in have else term.metric
-            a, b, _ = paired(one, other, term.label, metric)
-            scale = term if metric == term.metric else Term(term.label, metric, term.weight, True)
+        for term in self.counted:
+            scale = _telling(term, one)
+            a, b, _ = paired(one, other, scale.label, scale.metric)
             gains[term.label] = scale.utility(a) - scale.utility(b)
         return gains
 
 
+def question_values(objective: Objective, answers: pd.DataFrame) -> "pd.Series[float]":
+    """Return one candidate's utility on every question, in the metrics that ``gains`` uses, by leaf and question."""
+    parts = []
+    for term in objective.counted:
+        scale = _telling(term, answers)
+        rows = answers[(answers["task"] == scale.label) & (answers["metric"] == scale.metric)]
+        values = scale.utility(rows["value"].to_numpy(np.float64))
+        parts.append(pd.Series(values, index=pd.MultiIndex.from_frame(rows[["leaf", "question"]])))
+    return pd.concat(parts)
+
+
+def _telling(term: Term, answers: pd.DataFrame) -> Term:
+    """Return the term in its most telling metric: the gold answer's probability where there is one."""
+    have = set(answers.loc[answers["task"] == term.label, "metric"])
+    return Term(term.label, GOLD_PROBABILITY, term.weight, True) if GOLD_PROBABILITY in have else term
+
+
 def paired(one: pd.DataFrame, other: pd.DataFrame, label: str, metric: str) -> tuple[Array, Array, Array]:
     """Return both candidates' values, and the weights, on the questions of a task that both answered."""
-    columns = ["leaf", "question", "value", "weight"]
-    a, b = (frame.loc[(frame["task"] == label) & (frame["metric"] == metric), columns] for frame in (one, other))
-    both = a.merge(b, on=["leaf", "question"], suffixes=("_one", "_other"), validate="one_to_one")
-    return (
-        both["value_one"].to_numpy(np.float64),
-        both["value_other"].to_numpy(np.float64),
-        both["weight_one"].to_numpy(np.float64),
-    )
+    a, b = _column(one, label, metric), _column(other, label, metric)
+    both = [question for question in a if question in b]
+    values = np.array([(*a[question], b[question][0]) for question in both], dtype=np.float64).reshape(-1, 3)
+    return values[:, 0], values[:, 2], values[:, 1]
+
+
+def _column(frame: pd.DataFrame, label: str, metric: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return value and weight of every question of a task; plain Python, since the race asks this after each block."""
+    rows = (frame["task"].to_numpy() == label) & (frame["metric"].to_numpy() == metric)
+    names = ("leaf", "question", "value", "weight")
+    leaves, questions, values, weights = (frame[name].to_numpy()[rows] for name in names)
+    return dict(zip(zip(leaves, questions, strict=True), zip(values, weights, strict=True), strict=True))

@@ -6,6 +6,8 @@ from typing import Literal, Protocol
 
 from evals.results import Results
 from evals.statistics import Interval
+from search.constraints import Check
+from search.rung import Agreement
 
 Part = Literal["search", "selection", "test"]
 """Which of the disjoint question sets."""
@@ -41,12 +43,14 @@ class Scored:
         value: Its objective on the questions it answered, larger is better.
         stopped_after: Number of questions after which the race stopped it; None when it answered all.
         seconds: Where the time went.
+        values: Utility of each task that counts; empty where it was read back from a store.
     """
 
     results: Results
     value: float
     stopped_after: int | None = None
     seconds: Seconds = Seconds()
+    values: tuple[float, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """Return the objective and every score by its name ``TASK/METRIC``."""
@@ -150,6 +154,36 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class FrontPoint:
+    """One candidate of the Pareto front on the search questions.
+
+    Attributes:
+        name: Name of the trial or baseline.
+        family: Its family, empty for a baseline.
+        recipe_yaml: Its plain recipe.
+        scores: ``TASK/METRIC`` of every task that counts, in its own unit, on the search questions.
+    """
+
+    name: str
+    family: str
+    recipe_yaml: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The winner's recipe with other random masks, on the test questions.
+
+    Attributes:
+        seeds: Their seeds; the study's own is not among them.
+        values: Objective with each.
+    """
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a study found, on questions that nobody searched on.
 
@@ -167,6 +201,11 @@ class Verdict:
         scores: Name of a model to its ``TASK/METRIC`` scores and ``objective`` on the test questions.
         higher_is_better: Direction of each ``TASK/METRIC``.
         counts: Number of questions per part.
+        ended: Why no more candidates were asked for.
+        front: The Pareto front, where the study asks for one.
+        constraints: Every constraint with what the winner has on the test questions.
+        masks: The winner with other random masks; None where it has none.
+        rung: How well the first rung ranks candidates; None for a study without one.
     """
 
     winner: str
@@ -182,6 +221,11 @@ class Verdict:
     scores: Mapping[str, Mapping[str, float]]
     higher_is_better: Mapping[str, bool]
     counts: Mapping[str, int]
+    ended: str = ""
+    front: tuple[FrontPoint, ...] = ()
+    constraints: tuple[Check, ...] = ()
+    masks: Masks | None = None
+    rung: Agreement | None = None
 
     @property
     def optimism(self) -> float:

@@ -5,9 +5,10 @@ from pathlib import Path
 from evals.questions import QuestionSets
 from merge.recipe import Recipe
 from search.errors import StoreError
+from search.packed import RECORD, unpack
 from search.records import Failed, Observer, Scored
 from search.report import Reporter
-from search.store import RECORD, Store, default_url, unpack
+from search.store import Store, default_url
 from search.study import LoadedStudy
 
 

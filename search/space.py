@@ -11,6 +11,7 @@ from merge.recipe import Recipe
 from search.errors import SpaceError
 from search.family import Family
 from search.holes import Scalar
+from search.stack import plain_recipe
 
 FAMILY = "family"
 """Name of the choice between families, where a study has several."""
@@ -38,7 +39,7 @@ class Candidate:
         Raises:
             merge.errors.RecipeError: The values do not go together, such as layer ranges of different lengths.
         """
-        return Recipe.from_mapping(self.document, place=self.place)
+        return plain_recipe(self.document, self.place)
 
     def yaml(self) -> str:
         """Return the plain recipe as YAML."""
@@ -96,6 +97,16 @@ class SearchSpace:
             except SpaceError:
                 continue
         return None
+
+    def dimensions(self) -> dict[str, BaseDistribution]:
+        """Return every dimension of every family under its full Optuna name, the choice of family first."""
+        full = {self._full(f, d.name): d.distribution for f in self.families.values() for d in f.dimensions}
+        return {FAMILY: CategoricalDistribution(list(self.families)), **full} if self._several else full
+
+    def count(self) -> int | None:
+        """Return the number of different candidates; None where a hole is a continuous range."""
+        counts = [family.count() for family in self.families.values()]
+        return None if None in counts else sum(count for count in counts if count is not None)
 
     def continuous(self) -> bool:
         """Tell whether the space is one family of plain numbers, where CMA-ES applies."""

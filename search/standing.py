@@ -1,63 +1,112 @@
-"""How a search stands: who answered every question, who leads, and what failed last."""
+"""How a search stands: who answered every question, who leads, what failed last, and since when nothing got better."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from merge.recipe import Recipe
 from search.errors import SearchStoppedError
+from search.front import front
 from search.records import Failed
 
 PATIENCE = 3
 """So many failures of one kind in a row stop the search: the next would fail too."""
+RECIPE_PATIENCE = 25
+"""The same for values that do not go together, such as an empty layer range: the space has others."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A recipe that answered every search question, and its objective there."""
+    """A recipe that answered every search question.
+
+    Attributes:
+        name: What tables call it.
+        family: Its family, empty for a baseline.
+        recipe: The recipe.
+        value: Its objective on the search questions.
+        values: What is compared: the objective alone, or every task's utility for a Pareto front.
+        violation: By how much it misses the constraints; 0 when it holds them.
+    """
 
     name: str
     family: str
     recipe: Recipe
     value: float
+    values: tuple[float, ...] = ()
+    violation: float = 0.0
 
 
 @dataclass
 class Standing:
-    """How the search stands: who answered everything, who leads, and what failed last.
+    """How the search stands.
 
-    Only the leader's answers are kept; the others' are in the store.
+    Only the leaders' answers are kept; the others' are in the store.
+
+    Attributes:
+        full: Everyone who answered every question, in the order told.
+        leaders: The best so far with its answers; all of the front where several values are compared.
+        failures: The failures since the last success.
+        idle: Trials since the leaders changed.
     """
 
     full: list[Entry] = field(default_factory=list)
-    leader: tuple[float, pd.DataFrame] | None = None
+    leaders: list[tuple[Entry, pd.DataFrame]] = field(default_factory=list)
     failures: list[Failed] = field(default_factory=list)
-
-    @property
-    def worst(self) -> float:
-        """Return the lowest objective of those that answered everything."""
-        return min(entry.value for entry in self.full)
+    idle: int = 0
 
     def enter(self, entry: Entry, answers: pd.DataFrame) -> None:
         """Take up a recipe that answered every question; the first of two equals leads."""
         self.full.append(entry)
-        if self.leader is None or entry.value > self.leader[0]:
-            self.leader = entry.value, answers
+        if entry.violation > 0:
+            return
+        contenders = [*self.leaders, (entry, answers)]
+        leading = [contenders[place] for place in front([_compared(one) for one, _ in contenders])]
+        if leading[-1][0] is entry:
+            self.idle = 0
+        self.leaders = leading
 
-    def fail(self, failed: Failed) -> None:
+    def told(self, values: Sequence[float], *, beaten: bool, violation: float = 0.0) -> tuple[float, ...]:
+        """Return what the sampler is told of a candidate.
+
+        A stopped candidate, and one that misses a constraint, is told less than the worst that was scored in full
+        and holds the constraints, the more it misses the less (Deb, 2000: no penalty has to be tuned).
+        """
+        if not beaten and violation == 0:
+            return tuple(values)
+        holding = [_compared(entry) for entry in self.full if entry.violation == 0]
+        worst = [min(column) for column in zip(*holding, strict=True)] if holding else list(values)
+        below = [float(np.nextafter(limit, -math.inf)) for limit in worst]
+        return tuple(min(value, limit) - violation for value, limit in zip(values, below, strict=True))
+
+    def fail(self, failed: Failed, *, past: bool = False) -> None:
         """Take up a failure.
+
+        Args:
+            failed: The failure.
+            past: It is of an earlier run: its cause may be mended, so that it stops nothing.
 
         Raises:
             SearchStoppedError: It is the last of several of one kind in a row.
         """
         self.failures.append(failed)
-        last = self.failures[-PATIENCE:]
-        if len(last) == PATIENCE and len({failure.kind for failure in last}) == 1:
-            raise SearchStoppedError(
-                f"{PATIENCE} candidates in a row failed in the same way, the last with: {failed.reason}; finished "
-                "trials are kept, and the same command goes on once the cause is mended"
-            )
+        patience = RECIPE_PATIENCE if failed.kind == "RecipeError" else PATIENCE
+        last = self.failures[-patience:]
+        if len(last) < patience or len({failure.kind for failure in last}) > 1:
+            return
+        if past:
+            self.failures.clear()
+            return
+        raise SearchStoppedError(
+            f"{patience} candidates in a row failed in the same way, the last with: {failed.reason}; finished "
+            "trials are kept, and the same command goes on once the cause is mended"
+        )
+
+
+def _compared(entry: Entry) -> tuple[float, ...]:
+    return entry.values or (entry.value,)
 
 
 def distinct(entries: Sequence[Entry]) -> list[Entry]:

@@ -5,30 +5,25 @@ Two Optuna studies share the storage. ``NAME`` holds the trials, as samplers and
 """
 
 import json
-import os
-import socket
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-import pandas as pd
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from evals.questions import Question
-from evals.results import Cost, Results, Score
+from search.claims import LEARNED, Claims
 from search.errors import StoreError
-from search.records import Failed, Part, Scored, Seconds
-from search.study import LoadedStudy, differences
+from search.locks import JournalLock, across_hosts, make_lock
+from search.packed import RECORD, pack, unpack
+from search.records import Failed, Part, Scored
+from search.study import FREE, LoadedStudy, completed, differences
 
-RECORD = "record"
-OWNER = "owner"
 _IDENTITY = "identity"
 
 
@@ -38,43 +33,59 @@ class Store:
     Args:
         url: An Optuna storage URL, or ``journal:FILE``.
         study: The study that runs on it.
+        joining: Another process leads the study; the data may be in another place on this host.
+
+    Attributes:
+        trials: The Optuna study of the trials.
+        claims: Gives them out.
 
     Raises:
         StoreError: The storage cannot be opened, or its study of this name is another one.
     """
 
-    def __init__(self, url: str, study: LoadedStudy) -> None:
+    def __init__(self, url: str, study: LoadedStudy, *, joining: bool = False) -> None:
         self.url = url
         name = study.file.study
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             storage = _open(url)
+            if joining:
+                optuna.load_study(study_name=name, storage=storage)
             self.trials = optuna.create_study(
-                study_name=name, storage=storage, direction="maximize", load_if_exists=True
+                study_name=name, storage=storage, directions=["maximize"] * study.objectives(), load_if_exists=True
             )
             self._scores = optuna.create_study(
                 study_name=f"{name}.scores", storage=storage, direction="maximize", load_if_exists=True
             )
+        except KeyError:
+            raise StoreError(f"store {url}: holds no study '{name}' yet; start 'mergesearch search' first") from None
         except (SQLAlchemyError, OSError, ImportError, ValueError) as error:
             raise StoreError(f"store {url}: cannot be opened: {_first_line(error)}") from None
-        self._claim(study)
+        self.claims = Claims(self.trials, make_lock(url, storage, name), far=across_hosts(url))
+        self._claim(study, elsewhere=joining)
         self._known = {
             (r["part"], r["digest"]): r for r in (t.user_attrs[RECORD] for t in self._scores.get_trials(deepcopy=False))
         }
 
-    def _claim(self, study: LoadedStudy) -> None:
+    def _claim(self, study: LoadedStudy, *, elsewhere: bool) -> None:
         mine = study.identity()
         theirs = self.trials.user_attrs.get(_IDENTITY)
+        if theirs is None and elsewhere:
+            raise StoreError(
+                f"store {self.url}: holds no study '{study.file.study}' yet; start 'mergesearch search' first"
+            )
         if theirs is None:
             self.trials.set_user_attr(_IDENTITY, mine)
-        elif theirs != mine:
-            changes = list(differences(theirs, mine))
+            return
+        changes = list(differences(completed(theirs), mine))
+        if elsewhere:
+            changes = [c for c in changes if not c.startswith(("evaluate.data:", "evaluate.include_path:"))]
+        if changes:
             raise StoreError(
                 f"store {self.url}: holds another study called '{study.file.study}'; it differs in "
                 + "; ".join(changes[:5])
                 + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
-                + "; choose another study name or another --out, or restore the file (trials, finalists and "
-                "max_hours may change)"
+                + f"; choose another study name or another --out, or restore the file ({', '.join(FREE)} may change)"
             )
 
     def pin(self, key: str, value: object, remedy: str) -> None:
@@ -100,50 +111,59 @@ class Store:
         states = (TrialState.COMPLETE, TrialState.FAIL)
         return [t for t in self.trials.get_trials(deepcopy=False, states=states) if RECORD in t.user_attrs]
 
-    def abandoned(self) -> list[FrozenTrial]:
-        """Return the trials that a process of this host began and did not live to finish, oldest first."""
-        running = self.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [t for t in running if not _alive(t.user_attrs.get(OWNER))]
-
-    def own(self, trial: optuna.Trial) -> None:
-        """Note which process runs a trial, so that another can tell when it died."""
-        trial.set_user_attr(OWNER, {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()})
-
     def tell(
         self,
         trial: optuna.Trial,
         outcome: Scored | Failed,
-        told: float,
+        told: Sequence[float],
         record: Mapping[str, Any],
         questions: Sequence[Question],
-    ) -> None:
+    ) -> bool:
         """Finish a trial: its record first, then its state, so that a told trial always has its answers.
+
+        Returns:
+            Whether it was finished; a trial that was given to another process since is left to that.
 
         Args:
             trial: The trial.
             outcome: What became of it.
-            told: Value for the sampler.
+            told: Values for the sampler.
             record: Plain facts worth keeping: recipe, times.
             questions: The questions of its part, in order.
         """
         if isinstance(outcome, Failed):
-            trial.set_user_attr(RECORD, {**record, "reason": outcome.reason, "failure": outcome.kind})
-            self.trials.tell(trial, state=TrialState.FAIL)
-            return
-        trial.set_user_attr(RECORD, {**record, **_pack(outcome, questions)})
-        self.trials.tell(trial, told)
+            more, state = {"reason": outcome.reason, "failure": outcome.kind}, TrialState.FAIL
+        else:
+            more, state = pack(outcome, questions), TrialState.COMPLETE
+        with self.claims.locked():
+            held = self.claims.holds(trial)
+            self.claims.release()
+            if held:
+                trial.set_user_attr(RECORD, {**record, **more})
+                self.trials.tell(trial, list(told) or None, state)
+        return held
 
-    def learn(self, parameters: Mapping[str, Any], distributions: Mapping[str, Any], value: float, note: str) -> None:
+    def learn(
+        self, parameters: Mapping[str, Any], distributions: Mapping[str, Any], values: Sequence[float], note: str
+    ) -> None:
         """Give the samplers a scored recipe to learn from that no trial asked for (a baseline inside the space)."""
         self.trials.add_trial(
             create_trial(
-                params=dict(parameters), distributions=dict(distributions), value=value, user_attrs={"baseline": note}
+                params=dict(parameters),
+                distributions=dict(distributions),
+                values=list(values),
+                user_attrs={LEARNED: note},
             )
         )
 
+    def distinct(self) -> int:
+        """Return the number of different candidates that were scored or that the samplers know."""
+        done = self.trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        return len({json.dumps(trial.params, sort_keys=True) for trial in done})
+
     def learned(self) -> set[str]:
         """Return the names of the baselines that the samplers know."""
-        found = (t.user_attrs.get("baseline") for t in self.trials.get_trials(deepcopy=False))
+        found = (t.user_attrs.get(LEARNED) for t in self.trials.get_trials(deepcopy=False))
         return {name for name in found if isinstance(name, str)}
 
     def recall(self, part: Part, digest: str, questions: Sequence[Question]) -> tuple[Scored, Mapping[str, Any]] | None:
@@ -159,7 +179,7 @@ class Store:
         self, part: Part, digest: str, scored: Scored, questions: Sequence[Question], record: Mapping[str, Any]
     ) -> None:
         """Keep what a recipe scored on a part outside the search."""
-        packed = {**record, "part": part, "digest": digest, **_pack(scored, questions)}
+        packed = {**record, "part": part, "digest": digest, **pack(scored, questions)}
         self._scores.add_trial(create_trial(value=scored.value, user_attrs={RECORD: packed}))
         self._known[part, digest] = packed
 
@@ -169,85 +189,25 @@ def default_url(folder: Path) -> str:
     return f"sqlite:///{(folder / 'study.db').resolve()}"
 
 
-def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
-    """Return the scored candidate of a record.
-
-    Args:
-        record: What ``Store.tell`` or ``Store.remember`` kept.
-        questions: The questions of its part, in the order of that time.
-    """
-    by_leaf: dict[str, list[str]] = {}
-    for question in questions:
-        by_leaf.setdefault(question.task, []).append(question.id)
-    rows = [
-        (column["task"], column["leaf"], question, column["metric"], value, weight)
-        for column in record["answers"]
-        for question, value, weight in zip(
-            by_leaf[column["leaf"]],
-            column["values"],
-            column.get("weights") or [1.0] * len(column["values"]),
-            strict=True,
-        )
-        if value is not None
-    ]
-    answers = pd.DataFrame(rows, columns=["task", "leaf", "question", "metric", "value", "weight"])
-    for name in ("value", "weight"):
-        answers[name] = answers[name].astype("float32").astype("float64")
-    scores = {name: Score(**score) for name, score in record["scores"].items()}
-    results = Results(answers=answers, scores=scores, cost=Cost(**record["cost"]))
-    return Scored(results, record["value"], record.get("stopped_after"), Seconds(**record["seconds"]))
-
-
-def _pack(scored: Scored, questions: Sequence[Question]) -> dict[str, Any]:
-    order: dict[str, list[str]] = {}
-    for question in questions:
-        order.setdefault(question.task, []).append(question.id)
-    columns = []
-    for (task, leaf, metric), part in scored.results.answers.groupby(["task", "leaf", "metric"], sort=True):
-        values = dict(zip(part["question"], part["value"], strict=True))
-        column: dict[str, Any] = {
-            "task": task,
-            "leaf": leaf,
-            "metric": metric,
-            "values": [_rounded(values.get(question)) for question in order[str(leaf)]],
-        }
-        if (part["weight"] != 1.0).any():
-            weights = dict(zip(part["question"], part["weight"], strict=True))
-            column["weights"] = [_rounded(weights.get(question)) for question in order[str(leaf)]]
-        columns.append(column)
-    return {
-        "answers": columns,
-        "scores": {name: asdict(score) for name, score in scored.results.scores.items()},
-        "cost": asdict(scored.results.cost),
-        "value": scored.value,
-        "stopped_after": scored.stopped_after,
-        "seconds": scored.seconds.as_dict(),
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    """Return the shortest number that is the same float32."""
-    return None if value is None else float(str(np.float32(value)))
-
-
 def _open(url: str) -> BaseStorage:
     if url.startswith("journal:"):
-        return JournalStorage(JournalFileBackend(url.removeprefix("journal:")))
-    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
+        file = url.removeprefix("journal:")
+        return JournalStorage(JournalFileBackend(file, lock_obj=JournalLock(Path(file))))
+    if url.startswith("sqlite"):
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    return RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
 
 
-def _alive(owner: Mapping[str, Any] | None) -> bool:
-    if owner is None or owner["host"] != socket.gethostname():
-        return owner is not None
-    if owner["pid"] == os.getpid():
-        return False
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _with_driver(url: str) -> str:
+    """Name psycopg 3 in a PostgreSQL URL that names no driver, unless only psycopg 2, SQLAlchemy's first, is there."""
+    stem, mark, rest = url.partition("://")
+    if stem not in ("postgresql", "postgres"):
+        return url
+    if find_spec("psycopg") is not None:
+        return f"postgresql+psycopg{mark}{rest}"
+    if find_spec("psycopg2") is None:
+        raise ImportError("PostgreSQL needs psycopg; install mergesearch[postgres]")
+    return f"postgresql{mark}{rest}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,18 +5,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from evals.suites import load_suite
 from evals.tasks import TaskSpec
 from merge.errors import RecipeError
 from merge.recipe import Recipe
+from search.constraints import Bound
 from search.errors import StudyError
 from search.family import Family
 from search.samplers import sampler_names
 from search.space import SearchSpace
+
+FREE = ("trials", "max_hours", "patience", "finalists", "mask_seeds", "workers")
+"""Keys of the search section that may change while a study runs."""
 
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | Literal["all"] | dict[str, Count | Literal["all"]]
@@ -56,6 +61,9 @@ class EvaluateSection(_Section):
         fewshot_as_multiturn: Give few-shot examples as turns of the conversation, as lm-eval's flag.
         verdict: Metrics measured on the test questions: ``all`` of every task, or those that are ``asked`` for, which
             saves generating answers where only their likelihood is searched on.
+        engine: What answers: ``live`` (ours), ``hf`` (lm-eval's HFLM) or ``vllm`` (optional extra).
+        search_on_test: Draw search and selection questions from the test rows, which stay test questions too; refused
+            unless said, since the verdict is then no estimate of anything new.
     """
 
     tasks: tuple[TaskSpec, ...] = ()
@@ -67,6 +75,8 @@ class EvaluateSection(_Section):
     system_instruction: str | None = None
     fewshot_as_multiturn: bool = False
     verdict: Literal["all", "asked"] = "all"
+    engine: Literal["live", "hf", "vllm"] = "live"
+    search_on_test: bool = False
 
     @model_validator(mode="after")
     def _one_source_of_tasks(self) -> "EvaluateSection":
@@ -93,10 +103,18 @@ class SearchSection(_Section):
         trials: Number of candidates to ask for, baselines not counted.
         race: Stop a candidate as soon as its answers show it worse than the best so far.
         race_level: Level of the test that stops a candidate.
+        race_order: ``learned``: questions that the baselines disagree on are asked first; ``drawn``: evenly spread.
+        rung: ``likelihood``: ask the likelihood of the right answer before a model generates its own, and stop there
+            what is clearly worse; only where the study's candidates show that both rank them alike.
         seed: Decides question sets, proposals and random masks.
-        objective: ``mean``: the weighted mean over the tasks.
+        objective: ``mean``: the weighted mean over the tasks. ``pareto``: all trade-offs between the tasks; the verdict
+            has the whole front, and its winner is the best mean among it.
         finalists: How many of the best are scored on the selection questions.
+        mask_seeds: How many more random masks a winner that has any is scored with on the test questions.
+        warm_start: Where to begin: folders of earlier studies, whose best recipes are asked first, and recipe files.
         max_hours: Stop asking for candidates after this many hours of one run.
+        patience: Stop asking after this many candidates in a row without a new best; unset: never.
+        workers: Processes on this host that score candidates at the same time; each holds a model of its own.
     """
 
     sampler: str = "auto"
@@ -105,14 +123,22 @@ class SearchSection(_Section):
     race: bool = True
     race_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    objective: Literal["mean"] = "mean"
+    objective: Literal["mean", "pareto"] = "mean"
+    race_order: Literal["learned", "drawn"] = "learned"
+    rung: Literal["none", "likelihood"] = "none"
     finalists: Count = 3
+    mask_seeds: Annotated[int, Field(ge=0)] = 3
+    warm_start: tuple[str, ...] = ()
     max_hours: Annotated[float, Field(gt=0)] | None = None
+    patience: Count | None = None
+    workers: Count = 1
 
     @model_validator(mode="after")
     def _known_sampler(self) -> "SearchSection":
         if self.sampler not in sampler_names():
             raise ValueError(f"sampler must be one of {', '.join(sampler_names())}, got '{self.sampler}'")
+        if self.objective == "pareto" and self.sampler == "cmaes":
+            raise ValueError("sampler cmaes has one objective, got objective 'pareto'; use nsga2, nsga3 or tpe")
         return self
 
 
@@ -135,6 +161,8 @@ class StudyFile(_Section):
         baselines: Known plain recipes, by name, scored beside parents, equal weights and task arithmetic.
         evaluate: What candidates are scored on.
         search: How the space is searched.
+        constraints: Limits of scores by ``TASK/METRIC``, such as ``{at_least: 0.98 of base}``; the task must be
+            among those evaluated, with weight 0 if it is no part of the objective.
         store: An Optuna storage URL; None for ``study.db`` in the study's folder.
         tracking: Where results are mirrored.
     """
@@ -144,8 +172,23 @@ class StudyFile(_Section):
     baselines: dict[str, dict[str, object]] = {}
     evaluate: EvaluateSection
     search: SearchSection = SearchSection()
+    constraints: dict[str, Bound] = {}
     store: str | None = None
     tracking: TrackingSection = TrackingSection()
+
+    @model_validator(mode="after")
+    def _constraints_are_measured(self) -> "StudyFile":
+        labels = [spec.task for spec in self.evaluate.tasks]
+        for key in self.constraints:
+            task, _, metric = key.partition("/")
+            if not metric:
+                raise ValueError(f"constraints.{key}: must be TASK/METRIC, as in hellaswag/acc_norm")
+            if labels and task not in labels:
+                raise ValueError(
+                    f"constraints.{key}: the task must be in evaluate.tasks, with weight 0 if it is no part of the "
+                    f"objective; listed are {', '.join(labels)}"
+                )
+        return self
 
 
 class LoadedStudy:
@@ -183,16 +226,42 @@ class LoadedStudy:
             raise StudyError("\n".join(faults))
         self.space = SearchSpace(families)
 
+    def objectives(self) -> int:
+        """Return how many values a trial is told: one, or one per task that counts for a Pareto front."""
+        if self.file.search.objective == "mean":
+            return 1
+        section = self.file.evaluate
+        listed = section.tasks if section.suite is None else load_suite(section.suite).tasks
+        return sum(spec.weight > 0 for spec in listed)
+
+    def with_search(self, **changes: object) -> "LoadedStudy":
+        """Return the study with other values in its search section."""
+        document = self.file.model_dump(mode="json", exclude_unset=True)
+        document["search"] = {**document.get("search", {}), **changes}
+        return LoadedStudy(document, place=self.place)
+
     def identity(self) -> dict[str, object]:
-        """Return what makes two runs the same study: everything but budget, finalists, store and tracking."""
-        document = self.file.model_dump(mode="json", exclude={"store", "tracking"})
-        for key in ("trials", "max_hours", "finalists"):
-            document["search"].pop(key)
-        return document
+        """Return what makes two runs the same study: everything but budget, finalists, workers, store and tracking."""
+        return _identity(self.file.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """Return the sha256 of ``identity``."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        """Return the sha256 of what the identity has beside defaults, so that a new key of a later version is none."""
+        document = _identity(self.file.model_dump(mode="json", exclude_defaults=True))
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def completed(identity: object) -> object:
+    """Return a recorded identity with the defaults of keys that came later; as it is where it fits no longer."""
+    try:
+        return _identity(StudyFile.model_validate(identity).model_dump(mode="json"))
+    except ValidationError:
+        return identity
+
+
+def _identity(document: dict[str, Any]) -> dict[str, object]:
+    kept = {key: value for key, value in document.items() if key not in ("store", "tracking")}
+    section = {key: value for key, value in document.get("search", {}).items() if key not in FREE}
+    return {**kept, "search": section}
 
 
 def load_study(path: Path) -> LoadedStudy:

@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from merge.errors import RecipeError, did_you_mean
 from merge.method import AbstractMethod, Parameter
 
-__all__ = ["AbstractMethod", "Parameter", "get_method", "method_names"]
+__all__ = ["AbstractMethod", "Parameter", "get_method", "method_names", "source_of"]
 
 
 @cache
@@ -25,6 +25,13 @@ def _registry() -> dict[str, type[AbstractMethod]]:
 def method_names() -> tuple[str, ...]:
     """Return the name of every merge method, sorted."""
     return tuple(_registry())
+
+
+def source_of(name: str) -> str:
+    """Return where a method comes from, a paper or a program: what its file says after ``Source:``."""
+    module = import_module(get_method(name).__module__)
+    text = (module.__doc__ or "").partition("Source:")[2].partition("\n\n")[0]
+    return " ".join(text.split())
 
 
 def get_method(name: str) -> type[AbstractMethod]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from merge.consensus import Combination, task_vectors
 from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, number, per_model
+from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
 from merge.sparsify import between
 
 
@@ -30,7 +30,7 @@ class Breadcrumbs(AbstractMethod, name="breadcrumbs", base_model="required", par
     """
 
     weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.1)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.1)
     gamma: tuple[float, ...] = per_model("share dropped at the top", default=0.01, low=0.0, high=1.0, search_high=0.1)
     normalize: bool = flag("divide by the weights that take part", default=False)
     rescale: bool = flag("keep the L1 norm of each vector", default=False)
@@ -44,3 +44,7 @@ class Breadcrumbs(AbstractMethod, name="breadcrumbs", base_model="required", par
         return Combination(vote=False, normalize=self.normalize, factor=self.lambda_).kernel(
             group, self.weight, vectors
         )
+
+    def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
+        """Return what is wrong when the weights have no sum to divide by; the reference divides by a negative one."""
+        return sum_fault(self.weight) if self.normalize and not compat else None

@@ -30,7 +30,7 @@ class BreadcrumbsTies(AbstractMethod, name="breadcrumbs_ties", base_model="requi
     """
 
     weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.1)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.1)
     gamma: tuple[float, ...] = per_model("share dropped at the top", default=0.01, low=0.0, high=1.0, search_high=0.1)
     normalize: bool = flag("divide by the weights that take part", default=False)
     rescale: bool = flag("keep the L1 norm of each vector", default=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from merge.consensus import Combination, task_vectors
 from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, number, per_model
+from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
 from merge.sparsify import at_random
 
 
@@ -28,7 +28,7 @@ class DareLinear(AbstractMethod, name="dare_linear", base_model="required", pare
     """
 
     weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.1)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.1)
     normalize: bool = flag("divide by the sum of the weights", default=False)
     rescale: bool = flag("keep the L1 norm of each vector", default=True)
     lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
@@ -41,3 +41,7 @@ class DareLinear(AbstractMethod, name="dare_linear", base_model="required", pare
         return Combination(vote=False, normalize=self.normalize, factor=self.lambda_).kernel(
             group, self.weight, vectors
         )
+
+    def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
+        """Return what is wrong when the weights have no sum to divide by; the reference divides by a negative one."""
+        return sum_fault(self.weight) if self.normalize and not compat else None

@@ -28,7 +28,7 @@ class DareTies(AbstractMethod, name="dare_ties", base_model="required", parents=
     """
 
     weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.1)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.1)
     normalize: bool = flag("divide by the weights that agree", default=False)
     rescale: bool = flag("keep the L1 norm of each vector", default=True)
     lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)

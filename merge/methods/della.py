@@ -30,7 +30,7 @@ class Della(AbstractMethod, name="della", base_model="required", parents=(0, Non
     """
 
     weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.2)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.2)
     epsilon: tuple[float, ...] = per_model("spread of probability", default=0.15, low=0.0, high=0.5, search_high=0.2)
     normalize: bool = flag("divide by the weights that take part", default=True)
     rescale: bool = flag("keep the L1 norm of each vector", default=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from merge.consensus import Combination, task_vectors
 from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, number, per_model
+from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
 from merge.sparsify import by_rank, rank_fault
 
 
@@ -30,7 +30,7 @@ class DellaLinear(AbstractMethod, name="della_linear", base_model="required", pa
     """
 
     weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.2)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.2)
     epsilon: tuple[float, ...] = per_model("spread of probability", default=0.15, low=0.0, high=0.5, search_high=0.2)
     normalize: bool = flag("divide by the weights that take part", default=False)
     rescale: bool = flag("keep the L1 norm of each vector", default=True)
@@ -46,5 +46,7 @@ class DellaLinear(AbstractMethod, name="della_linear", base_model="required", pa
         )
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
-        """Return what is wrong when the reference would stop at probabilities outside (0, 1)."""
-        return rank_fault(self.density, self.epsilon) if compat else None
+        """Return what stops the reference, a probability outside (0, 1), or weights without a sum to divide by."""
+        if compat:
+            return rank_fault(self.density, self.epsilon)
+        return sum_fault(self.weight) if self.normalize else None

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from merge.consensus import WeightedSum
 from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, per_model
+from merge.method import AbstractMethod, Kernel, flag, per_model, sum_fault
 
 
 @dataclass(frozen=True)
-class Linear(AbstractMethod, name="linear", parents=(1, None)):
+class Linear(AbstractMethod, name="linear", parents=(1, None), widest=True):
     """Averages the parents, each with its weight.
 
     Args:
@@ -31,13 +32,12 @@ class Linear(AbstractMethod, name="linear", parents=(1, None)):
         if group.stepwise:
             return self._stepwise(group)
         weights = [weight / total for weight in self.weight] if self.normalize else list(self.weight)
-        return lambda span: group.arithmetic.weighted([parent[span] for parent in group.parents], weights)
+        return WeightedSum(group, group.parents, tuple(weights))
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
-        """Return what is wrong when the weights sum to zero."""
-        if self.normalize and abs(sum(self.weight)) < 1e-8:
-            return f"weight: must not sum to zero with normalize, got {list(self.weight)}"
-        return None
+        """Return what is wrong when the weights have no sum to divide by."""
+        judged = self.normalize and (not compat or abs(sum(self.weight)) < 1e-8)
+        return sum_fault(self.weight) if judged else None
 
     def _stepwise(self, group: Group) -> Kernel:
         def merged(span: slice) -> Tensor:

@@ -5,17 +5,20 @@
 Source: D.-H. Jang, S. Yun, D. Han, "Model Stock", ECCV 2024.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 
+import torch
 from torch import Tensor
 
+from merge.consensus import Combination, task_vectors
 from merge.group import Group
 from merge.method import AbstractMethod, Kernel, flag, whole_tensor
 
 
 @dataclass(frozen=True)
-class ModelStock(AbstractMethod, name="model_stock", base_model="required", parents=(2, None)):
+class ModelStock(AbstractMethod, name="model_stock", base_model="required", parents=(2, None), widest=True):
     """Interpolates between the base and the mean of the parents, without a parameter to tune.
 
     Args:
@@ -26,16 +29,29 @@ class ModelStock(AbstractMethod, name="model_stock", base_model="required", pare
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
+        if not self.filter_wise and not group.stepwise:
+            return self._flat(group)
         rows = (-1, group.shape[-1]) if self.filter_wise and group.shape else (1, -1)
         base = group.base.whole.reshape(rows)
         tensors = [parent.whole.reshape(rows) for parent in group.parents]
         offsets = [x - base for x in tensors]
         cosines = [_cosine(a, b) for a, b in combinations(offsets, 2)]
-        cosine = sum(cosines[1:], start=cosines[0]) / len(cosines)
+        cosine = torch.stack(cosines).mean(dim=0)
         count = len(tensors)
         t = (count * cosine) / (1 + (count - 1) * cosine)
         mean = sum(tensors[1:], start=tensors[0]) / count
         return whole_tensor(t * mean + (1 - t) * base)
+
+    def _flat(self, group: Group) -> Kernel:
+        """Return the kernel for whole tensors: the position follows from the parents' scalar products."""
+        products, count = group.gram(offsets=True), len(group.parents)
+        norms = [math.sqrt(products[i, i]) for i in range(count)]
+        cosines = [products[i, j] / max(norms[i] * norms[j], 1e-6) for i, j in combinations(range(count), 2)]
+        cosine = sum(max(-1.0, min(1.0, value)) for value in cosines) / len(cosines)
+        t = (count * cosine) / (1 + (count - 1) * cosine)
+        shares = (t / count,) * count
+        vectors = task_vectors(group, [None] * count, rescale=False, settings=shares)
+        return Combination(vote=False, normalize=False, factor=1.0).kernel(group, shares, vectors)
 
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:

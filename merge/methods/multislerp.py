@@ -7,18 +7,24 @@ Source: mergekit's multislerp; the exponential map of the sphere, P.-A. Absil et
 Matrix Manifolds", 2008, section 5.4.
 """
 
+import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from merge.consensus import Combination, WeightedSum, task_vectors
 from merge.errors import NumericalError
-from merge.group import Group
+from merge.group import Group, Matrix
 from merge.method import AbstractMethod, Kernel, flag, number, per_model, whole_tensor
+
+Vector: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
 
 
 @dataclass(frozen=True)
-class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", parents=(1, None)):
+class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", parents=(1, None), widest=True):
     """Interpolates several parents, or their task vectors, on the sphere; one step from the mean direction.
 
     Args:
@@ -32,7 +38,45 @@ class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", paren
     eps: float = number("lengths below it are zero", default=1e-8, low=0.0, search_high=1e-6)
 
     def kernel(self, group: Group) -> Kernel:
-        """Return the function that merges span by span."""
+        """Return the function that merges span by span.
+
+        The result lies in the span of the parents, so that its shares of them follow from their scalar products.
+        """
+        if group.stepwise:
+            return self._stepwise(group)
+        weights = np.array(self.weight, dtype=np.float64)
+        if self.normalize_weights:
+            weights = weights / weights.sum()
+        offsets = group.optional_base is not None
+        shares = tuple(self._shares(group, group.gram(offsets=offsets), weights).tolist())
+        if not offsets:
+            return WeightedSum(group, group.parents, shares)
+        vectors = task_vectors(group, [None] * len(shares), rescale=False, settings=shares)
+        return Combination(vote=False, normalize=False, factor=1.0).kernel(group, shares, vectors)
+
+    def _shares(self, group: Group, products: Matrix, weights: Vector) -> Vector:
+        """Return how much of each parent the result holds."""
+
+        def length(shares: Vector) -> float:
+            return math.sqrt(max(float(shares @ products @ shares), 0.0))
+
+        if len(weights) == 1:
+            return np.ones(1)
+        norms = np.sqrt(products.diagonal())
+        units = 1 / (norms + self.eps)
+        mean = weights * units
+        if length(mean) < self.eps:
+            if not (norms > self.eps).any() or len(weights) == 2:
+                return weights
+            raise NumericalError(f"{group.name}: the parents' directions must not cancel out; change a weight")
+        mean = mean / length(mean)
+        dots = (products @ mean) * units
+        tangent = weights * units - (weights @ dots) * mean
+        step = length(tangent) + self.eps
+        size = float(norms @ weights)
+        return mean * (math.cos(step) * size) + tangent * (math.sin(step) / step * size)
+
+    def _stepwise(self, group: Group) -> Kernel:
         tensors = [parent.whole for parent in group.parents]
         base = None if group.optional_base is None else group.base.whole
         stack = torch.stack([(x if base is None else x - base).reshape(-1) for x in tensors])

@@ -14,7 +14,7 @@ from merge.method import AbstractMethod, Kernel, number
 
 
 @dataclass(frozen=True)
-class NearSwap(AbstractMethod, name="nearswap", base_model="required", parents=(1, 1)):
+class NearSwap(AbstractMethod, name="nearswap", base_model="required", parents=(1, 1), widest=True):
     """Swaps in what is near.
 
     Args:

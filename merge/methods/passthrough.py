@@ -1,10 +1,14 @@
 """One parent's tensors as they are, or scaled; with slices, layers are stacked from several models.
 
 merged = scale * x
+
+Source: C. Wu et al., "LLaMA Pro: Progressive LLaMA with Block Expansion", ACL 2024, for layers repeated with a scale of
+zero; the name is mergekit's.
 """
 
 from dataclasses import dataclass
 
+from merge.consensus import WeightedSum
 from merge.group import Group
 from merge.method import AbstractMethod, Kernel, per_model
 
@@ -24,4 +28,6 @@ class Passthrough(AbstractMethod, name="passthrough", parents=(1, 1)):
         parent, scale = group.parents[0], self.scale[0]
         if scale is None:
             return lambda span: parent[span]
-        return lambda span: parent[span] * scale
+        if group.stepwise:
+            return lambda span: parent[span] * scale
+        return WeightedSum(group, (parent,), (scale,))

@@ -15,7 +15,7 @@ from merge.method import AbstractMethod, Kernel, number
 
 
 @dataclass(frozen=True)
-class Ram(AbstractMethod, name="ram", base_model="required", parents=(0, None)):
+class Ram(AbstractMethod, name="ram", base_model="required", parents=(0, None), widest=True):
     """Keeps what only one parent learned, and averages what several did.
 
     Args:

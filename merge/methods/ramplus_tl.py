@@ -17,7 +17,7 @@ from merge.method import AbstractMethod, Kernel, number, whole_tensor
 
 
 @dataclass(frozen=True)
-class RamPlus(AbstractMethod, name="ramplus_tl", base_model="required", parents=(0, None)):
+class RamPlus(AbstractMethod, name="ramplus_tl", base_model="required", parents=(0, None), widest=True):
     """Keeps and strengthens what only one parent learned, and averages what several did.
 
     Args:

@@ -15,7 +15,7 @@ from merge.method import AbstractMethod, Kernel, flag, number, whole_tensor
 
 
 @dataclass(frozen=True)
-class Sce(AbstractMethod, name="sce", base_model="required", parents=(0, None)):
+class Sce(AbstractMethod, name="sce", base_model="required", parents=(0, None), widest=True):
     """Weighs each parent by the energy of its task vector, tensor by tensor.
 
     Args:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.group import Group, Operand
+from merge.consensus import WeightedSum
+from merge.group import Group
 from merge.method import AbstractMethod, Kernel, number, whole_tensor
 
 PARALLEL = 0.9995
@@ -36,9 +37,7 @@ class Slerp(AbstractMethod, name="slerp", base_model="required", parents=(0, 1))
         if group.stepwise:
             return whole_tensor(self._stepwise(group.base.whole, group.parents[0].whole))
         first, second = group.base, group.parents[0]
-        cosine = group.facts.get(("cosine", first.key, second.key), lambda: _cosine(group))
-        near, far = self._shares(cosine)
-        return lambda span: group.arithmetic.weighted([first[span], second[span]], [near, far])
+        return WeightedSum(group, (first, second), self._shares(_cosine(group)))
 
     def _shares(self, cosine: float) -> tuple[float, float]:
         if abs(cosine) > PARALLEL:
@@ -68,10 +67,6 @@ def _unit(
 
 def _cosine(group: Group) -> float:
     first, second = group.base, group.parents[0]
-    lengths = [_dot(group, operand, operand) ** 0.5 for operand in (first, second)]
+    lengths = [group.product(operand, operand) ** 0.5 for operand in (first, second)]
     scale = math.prod(length if length > 1e-8 else 1.0 for length in lengths)
-    return max(-1.0, min(1.0, _dot(group, first, second) / scale))
-
-
-def _dot(group: Group, first: Operand, second: Operand) -> float:
-    return group.sum_of(lambda span: first[span] * second[span])
+    return max(-1.0, min(1.0, group.product(first, second) / scale))

@@ -30,7 +30,7 @@ class Ties(AbstractMethod, name="ties", base_model="required", parents=(0, None)
     """
 
     weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, low=0.0, high=1.0, search_low=0.1)
+    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.1)
     normalize: bool = flag("divide by the weights that agree", default=True)
     rescale: bool = flag("keep the L1 norm of each vector", default=False)
     lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)

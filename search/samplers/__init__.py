@@ -5,10 +5,10 @@ uninterrupted one would have proposed.
 """
 
 import pkgutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.errors import StudyError
 
@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from search.space import SearchSpace
 
 Arguments = Mapping[str, float | int | bool | str]
-"""Arguments of Optuna's sampler, by its own names."""
+"""Arguments of a sampler, by its own names."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A candidate that an earlier study scored.
+
+    Attributes:
+        parameters: Its values by full Optuna name.
+        value: What it was worth there; only the order among the candidates of one study means anything.
+    """
+
+    parameters: Mapping[str, Any]
+    value: float
 
 
 @dataclass(frozen=True)
@@ -30,12 +43,18 @@ class SamplerContext:
         trials: The budget, in candidates.
         seed: Seed of this one proposal.
         study_seed: Seed of the whole study, for samplers that walk along one sequence.
+        objectives: How many values a trial is told; more than one for a Pareto front.
+        sources: What an earlier study found.
+        memo: What a sampler may keep between proposals to save time; never the only place of anything.
     """
 
     space: "SearchSpace"
     trials: int
     seed: int
     study_seed: int
+    objectives: int = 1
+    sources: Sequence[Known] = ()
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def sampler_names() -> tuple[str, ...]:
@@ -47,11 +66,20 @@ def make_sampler(name: str, context: SamplerContext, arguments: Arguments) -> "B
     """Return the sampler called ``name``.
 
     Raises:
-        StudyError: Optuna's sampler does not take the arguments.
+        StudyError: The sampler does not take the arguments, or does not suit the space or the objective.
     """
     sampler: BaseSampler
     try:
         sampler = import_module(f"{__name__}.{name}").make(context, **arguments)
     except (TypeError, ValueError) as error:
+        if isinstance(error, StudyError):
+            raise
         raise StudyError(f"search.sampler_args: sampler '{name}' refuses them: {error}") from None
     return sampler
+
+
+def chosen_sampler(name: str, context: SamplerContext) -> str:
+    """Return the sampler that a name stands for: ``auto`` stands for another one."""
+    if name != "auto":
+        return name
+    return str(import_module(f"{__name__}.auto").choose(context))

@@ -14,4 +14,5 @@ def make(context: SamplerContext, **arguments: Any) -> BaseSampler:
     defaults = {"scramble": True, "warn_independent_sampling": False, "warn_asynchronous_seeding": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # warn_independent_sampling goes away in Optuna 6
         return QMCSampler(seed=context.study_seed, **{**defaults, **arguments})

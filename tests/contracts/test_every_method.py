@@ -10,7 +10,7 @@ from merge.arithmetic import Arithmetic
 from merge.group import Group
 from merge.masks import CounterDraws, StreamDraws
 from merge.method import AbstractMethod
-from merge.methods import get_method, method_names
+from merge.methods import get_method, method_names, source_of
 from merge.prepared import Facts
 
 SHAPES = [(6, 5), (7,), (1,), (1, 1), (300, 257)]
@@ -110,15 +110,34 @@ def test_following_the_reference_keeps_its_dtype(name: str, dtype: torch.dtype) 
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_parameters_have_defaults_inside_their_intervals(name: str) -> None:
+def test_every_parameter_has_interval_default_search_range_and_the_method_a_source(name: str) -> None:
     assert get_method(name).method == name
+    assert len(source_of(name)) > 20
     for parameter in get_method(name).parameters().values():
         assert parameter.about
+        assert not (parameter.required and parameter.default is not None)
         if parameter.default is not None:
             assert parameter.fault(parameter.default) is None
-        for end in (parameter.search_low, parameter.search_high):
-            assert end is None or parameter.fault(end) is None
-        assert not (parameter.required and parameter.default is not None)
+        if parameter.kind == "bool":
+            assert parameter.default in (True, False)
+            assert parameter.fault("perhaps") is not None
+            continue
+        assert parameter.search_low is not None
+        assert parameter.search_high is not None
+        assert parameter.search_low < parameter.search_high
+        assert parameter.fault(parameter.search_low) is None
+        assert parameter.fault(parameter.search_high) is None
+        assert parameter.fault(float("nan")) is not None
+        outside = [None if end is None else end + step for end, step in ((parameter.low, -1), (parameter.high, 1))]
+        assert all(parameter.fault(value) is not None for value in outside if value is not None)
+
+
+@pytest.mark.parametrize("name", [n for n in method_names() if "density" in get_method(n).parameters()])
+def test_a_density_is_above_zero_and_at_most_one(name: str) -> None:
+    density = get_method(name).parameters()["density"]
+    assert density.fault(0.0) is not None
+    assert density.fault(1.0 + 1e-9) is not None
+    assert density.fault(1e-9) is None
 
 
 @pytest.mark.parametrize("name", [n for n in method_names() if "weight" in get_method(n).parameters()])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError
-from evals.questions import Leaf, QuestionSets, draw_questions
-from evals.tasks import TaskSpec, load_tasks
+from evals.questions import Leaf, Question, QuestionSets, draw_questions, refuse_search_on_test
+from evals.tasks import LoadedTask, TaskSpec, load_tasks
 from tests.evals.conftest import arc_rows, write_rows
 
 
@@ -68,3 +68,69 @@ def test_ids_tell_content_not_place(tmp_path: Path, data: Path) -> None:
         for folder in (data, tmp_path)
     )
     assert ours == theirs[::-1]
+
+
+def test_a_searched_question_is_no_test_question_unless_it_is_said(data: Path) -> None:
+    tasks = load_tasks([TaskSpec(task="gsm8k", num_fewshot=2), TaskSpec(task="mmlu_anatomy", num_fewshot=2)], data=data)
+    clean = draw_questions(tasks, for_search=2, for_selection=1, seed=0)
+    refuse_search_on_test(clean, place="study.yaml")
+    told = draw_questions(tasks, for_search=2, for_selection=1, seed=0, search_on_test=True)
+    assert {question.split for question in (*told.search, *told.selection)} == {"test"}
+    assert len(told.test) == 8 + 6, "the test stays whole"
+    assert not set(told.search) & set(told.selection)
+    assert told == draw_questions(tasks, for_search=2, for_selection=1, seed=0, search_on_test=True)
+    with pytest.raises(DataError) as refused:
+        refuse_search_on_test(told, place="study.yaml")
+    message = str(refused.value)
+    assert "study.yaml: must not search on test questions, got 6" in message
+    assert f"gsm8k test[{told.search[0].index}] {told.search[0].id}" in message
+    assert "and 1 more" in message
+    assert "--search-on-test" in message
+
+
+def test_the_guard_goes_by_content_not_by_place(data: Path) -> None:
+    (task,) = load_tasks([TaskSpec(task="gsm8k", num_fewshot=2)], data=data)
+    sets = draw_questions([task], for_search=2, for_selection=1, seed=0)
+    moved = Question("other_task", "training", 99, sets.test[0].id)
+    tampered = QuestionSets((*sets.search, moved), sets.selection, sets.test)
+    with pytest.raises(DataError, match=r"got 1: other_task training\[99\]"):
+        refuse_search_on_test(tampered, place="store")
+
+
+REAL = [
+    TaskSpec(task="arc_challenge", num_fewshot=25),
+    TaskSpec(task="winogrande", num_fewshot=5),
+    TaskSpec(task="gsm8k", num_fewshot=5),
+    TaskSpec(task="mmlu_anatomy", num_fewshot=5),
+]
+
+
+@pytest.mark.slow
+def test_real_few_shot_examples_are_never_scored_questions(benchmark_data: Path) -> None:
+    from evals.harness import Evaluation
+
+    tasks = load_tasks(REAL, data=benchmark_data)
+    sets = draw_questions(tasks, for_search=6, for_selection=6, for_test=4, seed=3)
+    refuse_search_on_test(sets, place="study.yaml")
+    scored = (*sets.search, *sets.selection, *sets.test)
+    by_leaf = {task.name: task for task in tasks}
+    for part in (sets.search, sets.selection, sets.test):
+        others = [question for question in scored if question not in set(part)]
+        built = Evaluation.build(tasks, part, tokenizer=None, keep_apart=others)
+        for one in built.asked:
+            name = one.question.task
+            told = {
+                plain(by_leaf[name], Leaf.of(by_leaf[name]).split(other.split).docs[other.index])
+                for other in scored
+                if other.task == name and other != one.question
+            }
+            shown = " ".join(str(one.own[0].args[0]).split())
+            assert not [text for text in told if text in shown], f"{name}: a scored question stands in a prompt"
+
+
+def plain(task: LoadedTask, doc: object) -> str:
+    """Return what is asked, as it would stand in a prompt."""
+    asked = task.task.doc_to_text(doc)
+    if not isinstance(asked, str):
+        asked = str(doc["sentence"]).split("_")[0]  # type: ignore[index]
+    return " ".join(asked.split())

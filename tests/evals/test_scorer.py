@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 
 from evals.errors import ScoringError
+from evals.memory import budget_for
+from evals.passes import _read_logits
 from evals.scorer import LiveScorer
 
 WORDS = ("the", "a", "cat", "dog", "river", "stone", "light", "runs", "blue", "Question:", "why", "\n", "####", "xyz")
@@ -160,16 +163,26 @@ def relatives(tokenizer: Any) -> dict[str, Any]:
     from transformers import (
         Gemma2Config,
         Gemma2ForCausalLM,
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
         GPT2Config,
         GPT2LMHeadModel,
+        GPTNeoXConfig,
+        GPTNeoXForCausalLM,
         MambaConfig,
         MambaForCausalLM,
         MistralConfig,
         MistralForCausalLM,
+        MixtralConfig,
+        MixtralForCausalLM,
+        Phi3Config,
+        Phi3ForCausalLM,
         PhiConfig,
         PhiForCausalLM,
         Qwen2Config,
         Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
     )
 
     common = {
@@ -188,7 +201,13 @@ def relatives(tokenizer: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     return {
         "phi": PhiForCausalLM(PhiConfig(**common | {"num_key_value_heads": 4})),
+        "phi3": Phi3ForCausalLM(Phi3Config(**common)),
         "qwen2": Qwen2ForCausalLM(Qwen2Config(**common)),
+        "qwen3": Qwen3ForCausalLM(Qwen3Config(**common, head_dim=16)),
+        "mixtral": MixtralForCausalLM(MixtralConfig(**common, num_local_experts=4, num_experts_per_tok=2)),
+        "gpt_neox": GPTNeoXForCausalLM(GPTNeoXConfig(**common)),
+        "gemma3, wide window": Gemma3ForCausalLM(Gemma3TextConfig(**common, head_dim=16, sliding_window=512)),
+        "gemma3, narrow window": Gemma3ForCausalLM(Gemma3TextConfig(**common, head_dim=16, sliding_window=24)),
         "mistral, wide window": MistralForCausalLM(MistralConfig(**common, sliding_window=512)),
         "mistral, narrow window": MistralForCausalLM(MistralConfig(**common, sliding_window=24)),
         "gemma2": Gemma2ForCausalLM(Gemma2Config(**common, head_dim=16, sliding_window=512)),
@@ -201,8 +220,27 @@ def relatives(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-FALLS_BACK = {"mistral, narrow window": "sliding window", "gemma2": "caps", "mamba": ""}
-NAMES = ("phi", "qwen2", "mistral, wide window", "mistral, narrow window", "gemma2", "gpt2", "mamba")
+FALLS_BACK = {
+    "mistral, narrow window": "sliding window",
+    "gemma3, narrow window": "sliding window",
+    "gemma2": "caps",
+    "mamba": "",
+}
+NAMES = (
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "mixtral",
+    "gpt_neox",
+    "mistral, wide window",
+    "mistral, narrow window",
+    "gemma2",
+    "gemma3, wide window",
+    "gemma3, narrow window",
+    "gpt2",
+    "mamba",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -218,6 +256,98 @@ def test_every_architecture_scores_as_in_hflm_shared_or_not(name: str, tokenizer
     assert scorer.generate_until(text) == plain.generate_until(text, disable_tqdm=True)
     assert (scorer.fallback_reason is not None) == (name in FALLS_BACK), scorer.fallback_reason
     assert FALLS_BACK.get(name, "") in (scorer.fallback_reason or "")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_scores_as_in_hflm_up_to_its_rounding(
+    make_model: Callable[..., Any], tokenizer: Any, dtype: torch.dtype
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    model = make_model().to(dtype)
+    batch = [asked("loglikelihood", f"{STEM} {word}", f" {choice} cat") for word in WORDS[:6] for choice in "ab"]
+    text = [asked("generate_until", f"{STEM} {word}", {"until": [], "max_gen_toks": 4}) for word in WORDS[:3]]
+    scorer = LiveScorer(model, tokenizer)
+    plain = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1).loglikelihood(batch, disable_tqdm=True)
+    ours = scorer.loglikelihood(batch)
+    assert [value for value, _ in ours] == pytest.approx([value for value, _ in plain], rel=0.03)
+    assert len(scorer.generate_until(text)) == len(text)
+    assert scorer.fallback_reason is None
+
+
+def test_the_error_against_float64_is_no_larger_than_that_of_hflm(
+    make_model: Callable[..., Any], tokenizer: Any
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    batch = [asked("loglikelihood", f"{STEM} {word}", f" {end} blue cat") for word in WORDS for end in ("why", "a")]
+    small = make_model(seed=5)
+    exact = HFLM(pretrained=make_model(seed=5).double(), tokenizer=tokenizer, batch_size=1)
+    truth = np.array([value for value, _ in exact.loglikelihood(batch, disable_tqdm=True)])
+    plain = HFLM(pretrained=small, tokenizer=tokenizer, batch_size=4).loglikelihood(batch, disable_tqdm=True)
+    ours = LiveScorer(small, tokenizer).loglikelihood(batch)
+    own, stock = (float(np.abs(np.array([v for v, _ in found]) - truth).mean()) for found in (ours, plain))
+    assert own < 1.5 * stock + 1e-6
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=st.lists(pairs, min_size=2, max_size=10), order=st.randoms(use_true_random=False), budget=budgets)
+def test_order_and_batch_size_change_nothing(
+    model: Any, tokenizer: Any, requests: list[tuple[str, str]], order: Any, budget: int | None
+) -> None:
+    batch = [asked("loglikelihood", *pair) for pair in requests]
+    text = [asked("generate_until", f"{context}x", {"until": [], "max_gen_toks": 5}) for context, _ in requests]
+    places = list(range(len(batch)))
+    order.shuffle(places)
+    one, other = LiveScorer(model, tokenizer), LiveScorer(model, tokenizer, batch_tokens=budget, rows=3)
+    scored, texts = one.loglikelihood(batch), one.generate_until(text)
+    assert_same(other.loglikelihood([batch[i] for i in places]), [scored[i] for i in places])
+    assert other.generate_until([text[i] for i in places]) == [texts[i] for i in places]
+
+
+def test_nothing_is_tokenised_or_planned_twice(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = [asked("loglikelihood", f"{STEM} {word}", " runs") for word in WORDS]
+    text = [asked("generate_until", f"{STEM} {word}", {"until": ["river"], "max_gen_toks": 4}) for word in WORDS]
+    whole = [asked("loglikelihood_rolling", STEM)]
+    scorer = LiveScorer(model, tokenizer)
+    first = scorer.loglikelihood(batch), scorer.generate_until(text), scorer.loglikelihood_rolling(whole)
+    plans = scorer.plans
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a text was tokenised again")
+
+    monkeypatch.setattr(type(tokenizer), "encode", refuse)
+    assert (scorer.loglikelihood(batch), scorer.generate_until(text), scorer.loglikelihood_rolling(whole)) == first
+    assert scorer.plans == plans
+
+
+def test_of_two_highest_tokens_only_the_first_is_greedy() -> None:
+    logits = torch.tensor([[0.0, 2.0, 2.0], [3.0, 1.0, 0.0]])
+    wanted = logits.log_softmax(-1)
+    rows, tokens = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 2, 0, 1])
+    likelihood, alike = _read_logits(logits.clone(), rows, tokens)
+    torch.testing.assert_close(likelihood, wanted[rows, tokens])
+    assert alike.tolist() == [True, False, True, False]
+
+
+def test_a_generation_that_finishes_nothing_is_given_up(model: Any, tokenizer: Any) -> None:
+    scorer = LiveScorer(model, tokenizer, patience=0.0)
+    with pytest.raises(ScoringError, match="finish a text within"):
+        scorer.generate_until([asked("generate_until", "a cat", {"until": [], "max_gen_toks": 64})])
+
+
+def test_a_text_never_has_more_tokens_than_were_asked_for(model: Any, tokenizer: Any) -> None:
+    scorer = LiveScorer(model, tokenizer)
+    scorer.generate_until([asked("generate_until", "a cat", {"until": [], "max_gen_toks": 6})])
+    assert 1 <= scorer.cost.tokens_generated <= 6
+
+
+def test_the_size_of_a_pass_follows_the_free_memory(model: Any) -> None:
+    device = torch.device("cpu")
+    plenty, little = (budget_for(model, device, free) for free in (1 << 34, 1 << 20))
+    assert (plenty.tokens, little.tokens) == (1024, 256)
+    assert little.heads < plenty.heads
+    assert budget_for(model, torch.device("cuda"), 1 << 36).tokens == 16_384
 
 
 def test_sampling_is_left_to_hflm(model: Any, tokenizer: Any) -> None:

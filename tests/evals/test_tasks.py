@@ -67,8 +67,28 @@ def test_a_wrong_schema_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"columns that the task's template reads.*'question' is undefined"):
         load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
     (tmp_path / "arc_easy" / "test.jsonl").write_text("not json\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"test\.jsonl: every line must be a JSON object"):
+    with pytest.raises(DataError, match=r"test\.jsonl: line 1: must be a JSON object, got 'not json'"):
         load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
+
+
+def test_every_row_is_checked_and_counted(tmp_path: Path) -> None:
+    rows = arc_rows("test", 6)
+    write_rows(tmp_path / "arc_easy" / "train.jsonl", arc_rows("train", 3))
+    write_rows(tmp_path / "arc_easy" / "test.jsonl", rows)
+    with pytest.raises(DataError, match=r"rows for 5 few-shot examples, got 3 in .*train\.jsonl; .* fewer shots"):
+        load_tasks([TaskSpec(task="arc_easy", num_fewshot=5)], data=tmp_path)
+    assert load_tasks([TaskSpec(task="arc_easy", num_fewshot=3)], data=tmp_path)
+    write_rows(tmp_path / "arc_easy" / "test.jsonl", [*rows[:4], {"id": "x", "question": "q"}])
+    with pytest.raises(DataError, match=r"test\.jsonl: line 5: .* got none called answerKey, choices"):
+        load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
+    (tmp_path / "arc_easy" / "test.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"test\.jsonl: must have rows, got an empty file"):
+        load_tasks([TaskSpec(task="arc_easy", num_fewshot=0)], data=tmp_path)
+
+
+def test_a_leaderboards_task_takes_the_rows_of_the_plain_one(benchmark_data: Path) -> None:
+    (task,) = load_tasks([TaskSpec(task="leaderboard_ifeval")], data=benchmark_data)
+    assert len(task.task.eval_docs) == 271
 
 
 def test_unknown_names_come_with_the_nearest(data: Path) -> None:
@@ -142,3 +162,34 @@ def test_the_hub_is_switched_off_only_while_local_files_are_read(data: Path, mon
     load_tasks([TaskSpec(task="arc_easy")], data=data)
     assert constants.HF_HUB_OFFLINE is False
     assert "HF_HUB_OFFLINE" not in os.environ
+
+
+def test_a_hub_that_hangs_is_waited_for_a_few_seconds_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from threading import Event
+
+    import huggingface_hub
+
+    from evals.environment import HUB_SECONDS, hub_answers
+
+    asked: list[float] = []
+    never = Event()
+
+    class Hanging:
+        def head(self, _: str, timeout: float) -> None:
+            asked.append(timeout)
+            never.wait(60)
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Hanging)
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    assert HUB_SECONDS <= 4, "imports and reading of models need their share of ten seconds"
+    assert not hub_answers(seconds=0.05)
+    assert asked == [0.05]
+    monkeypatch.setattr("evals.tasks.hub_answers", lambda: hub_answers(seconds=0.05))
+    with pytest.raises(DataError, match=r"'piqa'.*must come from the hub.*--data DIR"):
+        load_tasks([TaskSpec(task="piqa")])
+    assert "the hub does not answer" in caplog.text
+    assert "--data DIR" in caplog.text
+    never.set()

@@ -1,8 +1,10 @@
 """The command line: what a new user does, and one clear line for everything that can be wrong."""
 
-import json
+import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def test_search_tells_baselines_trials_verdict_and_places(finished: tuple[Path, 
         "baseline  base",
         "equal weights",
         "task arithmetic",
-        "trial 0",
+        "trial     trial ",
         "Verdict",
         "against best parent",
         "optimism",
@@ -121,26 +123,6 @@ def test_a_full_disk_at_export_leaves_nothing(finished: tuple[Path, str], tiny_m
     assert "No space left on device" in err
     assert len(err.splitlines()) == 1
     assert list(small_disk.iterdir()) == []
-
-
-def test_evaluate_prints_one_column_per_model_and_writes_the_scores(tiny_models: Path, tmp_path: Path) -> None:
-    code, out, err = run(
-        "evaluate",
-        "base",
-        "math",
-        "--tasks",
-        "mini_arc",
-        "--limit",
-        8,
-        "--models-root",
-        tiny_models,
-        "--output",
-        tmp_path / "scores.json",
-    )
-    assert (code, err) == (0, "")
-    assert "| metric | base | math |" in out
-    scores: Any = json.loads((tmp_path / "scores.json").read_text())
-    assert scores["models"]["math"]["results"]["mini_arc/acc_norm"]["n"] == 8
 
 
 def study_with(**changes: Any) -> str:
@@ -249,7 +231,7 @@ def test_the_store_of_another_study_is_refused(finished: tuple[Path, str], tmp_p
     ("arguments", "words"),
     [
         (("export", "nowhere", "--model", "x"), "must be the folder of a study"),
-        (("evaluate", "base"), "exactly one of --tasks a,b and --suite NAME"),
+        (("evaluate", "base"), "--tasks a,b or --suite NAME"),
         (("evaluate", "base", "--tasks", "mini_arc", "--engine", "warp"), "--engine: must be one of"),
         (("list", "things"), "list: must be one of"),
         (("search", "missing.yaml"), "missing.yaml: cannot be read"),
@@ -283,8 +265,16 @@ def test_a_broken_mlflow_store_is_told_in_one_line_and_stops_nothing(tiny_models
 
 def test_the_mirror_is_made_again_from_the_store(finished: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = finished
-    (folder.parent.parent / "mlflow.db").rename(tmp_path / "lost.db")
-    code, out, err = run("mlflow-sync", folder)
-    assert (code, err) == (0, "")
-    assert "runs mirrored" in out
-    assert (folder.parent.parent / "mlflow.db").is_file()
+    database = folder.parent.parent / "mlflow.db"
+    database.rename(tmp_path / "lost.db")
+    command = [sys.executable, "-m", "experiments", "mlflow-sync", str(folder)]  # mlflow keeps connections open
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "runs mirrored" in told.stdout
+    with closing(sqlite3.connect(database)) as connection:
+        (tags,) = connection.execute("select count(*) from tags where key = 'mlflow.parentRunId'").fetchone()
+        versions = connection.execute("select source from model_versions").fetchall()
+        aliases = connection.execute("select alias from registered_model_aliases").fetchall()
+    assert tags >= 6
+    assert [source.startswith("runs:/") for (source,) in versions] == [True]
+    assert aliases == [("best",)]

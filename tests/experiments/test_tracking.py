@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from evals.results import Results
@@ -69,7 +70,8 @@ def test_a_study_becomes_a_run_with_children(
     assert {run.data.tags.get("mlflow.parentRunId") for run in found.values()} == {None, parent.info.run_id}
     assert trial.data.params == {"models.math.weight": "0.5"}
     assert trial.data.metrics == {
-        "arc/acc_norm": 0.3, "objective": 0.3, "seconds/merge": 1.0, "seconds/score": 1.5,
+        "arc/acc_norm": 0.3, "objective": 0.3, "hole/models.math.weight": 0.5, "seconds/merge": 1.0,
+        "seconds/score": 1.5,
     }  # fmt: skip
     assert (trial.info.start_time, trial.info.end_time, trial.info.status) == (1_000_000, 1_002_500, "FINISHED")
     assert trial.data.tags["family"] == "ties"
@@ -139,6 +141,29 @@ def test_studies_of_one_name_are_told_apart(uri: str, client: "MlflowClient", sa
     assert len(client.search_runs([experiment.experiment_id])) == 4
 
 
+def test_trials_are_found_by_any_hole_and_only_like_is_compared_with_like(
+    uri: str, client: "MlflowClient", said: list[str]
+) -> None:
+    mirror = MlflowMirror(uri, study="filtered", study_id="d", say=said.append)
+    mirror.log_trial(record(0, params={"t.mlp.0": 0.25, "merge_method": "ties"}))
+    mirror.log_trial(record(1, params={"t.mlp.0": 0.75, "merge_method": "slerp"}))
+    mirror.log_trial(record(2, params={"t.mlp.0": 0.9}, state="stopped", metrics={"objective": 0.99}))
+    mirror.log_trial(record(-9, kind="finalist", name="trial 0", part="test", metrics={"objective": 0.98}))
+    experiment = client.get_experiment_by_name("filtered")
+
+    def named(where: str) -> list[str]:
+        found = client.search_runs([experiment.experiment_id], where, order_by=["metrics.objective DESC"])
+        return [run.info.run_name for run in found]
+
+    assert set(named("metrics.`hole/t.mlp.0` > 0.5")) == {"trial 1", "trial 2"}
+    assert named("metrics.`hole/t.mlp.0` < 0.5 and metrics.objective > 0.2") == ["trial 0"]
+    assert named("params.merge_method = 'slerp'") == ["trial 1"]
+    assert named("metrics.`partial/objective` > 0") == ["trial 2"]
+    assert named("metrics.`test/objective` > 0") == ["trial 0 (test)"]
+    assert max(run.data.metrics.get("objective", 0.0) for run in client.search_runs([experiment.experiment_id])) == 0.3
+    assert said == []
+
+
 def test_the_verdict_closes_the_study(uri: str, client: "MlflowClient", said: list[str], tmp_path: Path) -> None:
     (tmp_path / "table.md").write_text("| a |\n")
     interval = Interval(estimate=0.1, low=0.05, high=0.15, level=0.95)
@@ -147,15 +172,30 @@ def test_the_verdict_closes_the_study(uri: str, client: "MlflowClient", said: li
         (Comparison("math", interval, ()),),
         {"trial 0": {"arc/acc": 0.4}}, {"arc/acc": True}, {"test": 3},
     )  # fmt: skip
-    mirror = MlflowMirror(uri, study="closed", study_id="d", say=said.append, folder=tmp_path)
-    mirror.log_trial(record(0))
-    mirror.log_verdict(verdict)
+    figure = go.Figure(go.Scatter(x=[1], y=[2]))
+    for _ in range(2):
+        mirror = MlflowMirror(
+            uri, study="closed", study_id="d", say=said.append, folder=tmp_path, figures=lambda: {"history": figure}
+        )
+        mirror.log_trial(record(0))
+        mirror.log_verdict(verdict)
+    assert said == []
     run = runs(client, "closed")["closed"]
     assert run.info.status == "FINISHED"
     assert run.data.tags["winner"] == "trial 0"
     assert run.data.metrics["test/arc/acc"] == 0.4
     assert run.data.metrics["optimism"] == pytest.approx(0.1)
-    assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"best.yaml", "table.md"}
+    found = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert found == {"best.yaml", "table.md", "plots", "winner"}
+    version = client.get_model_version_by_alias("closed", "best")
+    assert (version.version, version.run_id, version.tags["winner"]) in (
+        (1, run.info.run_id, "trial 0"),
+        ("1", run.info.run_id, "trial 0"),
+    )
+    held = Path(client.download_artifacts(version.run_id, version.source.split("/", 2)[2]))
+    assert [(file.name, file.read_text()) for file in held.iterdir()] == [("best.yaml", "merge_method: ties\n")]
+    plot = client.download_artifacts(run.info.run_id, "plots/history.html")
+    assert 'src="http' not in Path(plot).read_text(), "a figure must not need the network"
 
 
 @pytest.mark.parametrize("kind", ["not a database", "no folder", "no server"])

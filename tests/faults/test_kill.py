@@ -6,8 +6,8 @@ import random
 import signal
 from pathlib import Path
 
-from search.loop import run_search
 from search.study import parse_study
+from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
 
@@ -21,7 +21,7 @@ def run(folder: Path, models: Path) -> None:
 
 def test_a_killed_study_ends_with_the_trials_of_an_uninterrupted_one(tmp_path: Path, tiny_models: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["search.loop", "lm_eval.evaluator", "transformers.models.llama"])
+    context.set_forkserver_preload(["search.workers", "lm_eval.evaluator", "transformers.models.llama"])
     chance = random.Random(0)
     interrupted = tmp_path / "interrupted"
     in_flight = 0

@@ -51,7 +51,7 @@ def kept(drop: Sparsify, parent: Tensor, base: Tensor, *, seed: int = 0, name: s
     one = Operand((name, "tensor"), lambda: parent, how)
     root = Operand(("base", "tensor"), lambda: base, how)
     group = Group("t", parent.shape, [one], root, arithmetic=how, draws=CounterDraws(seed, facts), facts=facts)
-    mask = TaskVector(group, one, drop)._keep
+    mask = TaskVector(group, one, drop).keep
     if mask is None:
         return torch.ones(parent.numel(), dtype=torch.bool)
     difference = (parent - base).reshape(-1)

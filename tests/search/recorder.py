@@ -12,6 +12,7 @@ class Recorder:
     records: list[TrialRecord] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     outlook: Outlook | None = None
+    lines: list[str] = field(default_factory=list)
 
     def started(self, outlook: Outlook) -> None:
         self.outlook = outlook

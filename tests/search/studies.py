@@ -34,6 +34,7 @@ def tiny_study(**search: object) -> str:
                 {"task": "mini_gsm8k", "metric": "gold_bits_per_byte", "num_fewshot": 0, "weight": 0.5},
             ],
             "questions": {"search": 16, "selection": 8, "test": 12},
+            "verdict": "asked",
         },
         "search": {"trials": 6, "seed": 1, **search},
     }

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from search.errors import SearchStoppedError, StoreError
-from search.loop import run_search
 from search.records import Failed
 from search.replay import replay
 from search.study import parse_study
+from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
 
@@ -107,8 +107,8 @@ def test_candidates_that_fail_alike_stop_the_search_and_keep_what_was_finished(
 
     score = Judge.score
 
-    def failing(judge: Judge, recipe: Any, part: Any, race: Any = None, incumbent: Any = None) -> Any:
-        return score(judge, recipe, part) if incumbent is None else Failed("logits are NaN", "ScoringError")
+    def failing(judge: Judge, recipe: Any, part: Any, rivals: Any = None, **more: Any) -> Any:
+        return score(judge, recipe, part, **more) if rivals is None else Failed("logits are NaN", "ScoringError")
 
     monkeypatch.setattr(Judge, "score", failing)
     recorder = Recorder()
@@ -152,9 +152,9 @@ def test_a_baseline_that_nothing_beats_wins_and_is_said_to(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from experiments.words import verdict_lines
-    from search import loop
+    from search import conclude
 
-    monkeypatch.setattr(loop, "name_winner", lambda *_: "task arithmetic")
+    monkeypatch.setattr(conclude, "name_winner", lambda *_: "task arithmetic")
     recorder = Recorder()
     study = parse_study(tiny_study(trials=2), place="t")
     verdict = run_search(study, tmp_path, observer=recorder, models_roots=[tiny_models])

@@ -1,0 +1,56 @@
+"""How large a forward pass may be, from the memory that is free where the model is."""
+
+import math
+import os
+from typing import Any
+
+import torch
+
+from evals.plan import ROW, Budget
+
+CPU_TOKENS = 1024
+"""On a CPU larger passes are no faster: the matrix products are at full rate and the activations leave the cache."""
+MOST_TOKENS = 16_384
+_LEAST_TOKENS = 256
+_SHARE = 0.5
+_KEYS = 2048
+"""So many keys per query are reckoned with where attention scores are held in memory."""
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that a pass could take, of a GPU with what its allocator keeps in reserve."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 1 << 32
+
+
+def budget_for(model: Any, device: torch.device, free: int | None = None) -> Budget:
+    """Return the limits of one pass: half of the free memory for activations, a quarter of that for logits.
+
+    Args:
+        model: A causal language model of transformers.
+        device: Where it is.
+        free: Bytes; unset asks the device.
+    """
+    share = _SHARE * (free_bytes(device) if free is None else free)
+    config = getattr(model.config, "text_config", None) or model.config
+    width = int(getattr(config, "hidden_size", 1024))
+    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
+    vocabulary = int(model.get_input_embeddings().num_embeddings)
+    size = next(iter(model.parameters())).element_size()
+    per_token = size * (12 * width + 3 * inner)
+    if device.type != "cpu":
+        per_token += 12 * _KEYS * int(getattr(config, "num_attention_heads", 16))
+    most = CPU_TOKENS if device.type == "cpu" else MOST_TOKENS
+    tokens = _power(min(most, max(_LEAST_TOKENS, 0.75 * share / per_token)))
+    heads = _power(min(tokens / 2, max(32, 0.25 * share / (vocabulary * (size + 8)))))
+    return Budget(tokens, heads, min(ROW, tokens))
+
+
+def _power(limit: float) -> int:
+    """Return the largest power of two within `limit`, so that a little more or less memory changes nothing."""
+    return int(2 ** math.floor(math.log2(limit)))

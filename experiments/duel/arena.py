@@ -1,0 +1,157 @@
+"""Scores everyone on the same test questions, random masks with several seeds; keeps every answer in a store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evals.results import Results
+from experiments.duel.contestants import Contestant
+from merge.methods import get_method
+from merge.recipe import Recipe
+from search.baselines import make_baselines
+from search.bench import Bench
+from search.errors import StoreError
+from search.locks import only_one
+from search.objective import Objective
+from search.outside import Outside
+from search.records import Observer, Scored
+from search.report import Reporter
+from search.store import Store, default_url
+from search.study import LoadedStudy
+
+
+@dataclass(frozen=True)
+class Fighter:
+    """Someone with answers.
+
+    Attributes:
+        name: Its name.
+        kind: ``family``, or the kind of baseline: ``base``, ``parent``, ``merge``, ``known``.
+        recipe: Its recipe.
+        seeds: Seeds of its random masks, the study's own first; one where it has none.
+        results: Its answers with each seed.
+        values: Its objective with each seed.
+        trials: Candidates that its family was given.
+        origin: Which candidate it is, in words.
+    """
+
+    name: str
+    kind: str
+    recipe: Recipe
+    seeds: tuple[int, ...]
+    results: tuple[Results, ...]
+    values: tuple[float, ...]
+    trials: int = 0
+    origin: str = ""
+
+    @property
+    def value(self) -> float:
+        """Return the objective, the mean over masks."""
+        return float(np.mean(self.values))
+
+
+class Arena:
+    """The test questions of a duel, and what was answered to them.
+
+    Args:
+        study: The study.
+        root: Folder of the duel.
+        observer: Hears of everything that is scored.
+        models_roots: Folders in which model names are looked up.
+        device: Where the live model runs.
+    """
+
+    def __init__(
+        self, study: LoadedStudy, root: Path, observer: Observer, *, models_roots: Sequence[Path], device: str
+    ) -> None:
+        self._study, self._root = study, root
+        self._bench = Bench(study, models_roots, device, root)
+        self._observer = observer
+
+    def check(self) -> None:
+        """Find out whether models fit and questions are there, before anything is written.
+
+        Raises:
+            merge.errors.MergeError: A parent is missing or does not fit.
+            evals.errors.EvalError: A task, a metric or the data are wrong.
+        """
+        if not self._root.exists():
+            self._bench.check()
+
+    def fight(self, contestants: Sequence[Contestant]) -> tuple[Objective, tuple[Fighter, ...], int]:
+        """Score contestants and baselines; return the objective, everyone with answers, and the number of questions.
+
+        Raises:
+            search.errors.SearchStoppedError: One of them cannot be scored; the others' answers are kept.
+            StoreError: Another process holds this duel, or its store is another study's.
+        """
+        with only_one(self._root, "duel"):
+            store = Store(self._study.file.store or default_url(self._root), self._study)
+            self._bench.use(store)
+            _ = self._bench.sets
+            self._take_over(store)
+            fighters = [self._family(store, number, one) for number, one in enumerate(contestants, start=1)]
+            names = {one.name for one in contestants}
+            known = {name: recipe for name, recipe in self._study.known.items() if name not in names}
+            for number, baseline in enumerate(make_baselines(self._bench.recipes, known), start=1):
+                seeds = self._seeds(baseline.recipe)
+                scored = self._scored(store, baseline.name, baseline.recipe, -number, "", seeds)
+                fighters.append(Fighter(baseline.name, baseline.kind, baseline.recipe, seeds, *scored))
+            return self._bench.objective, tuple(fighters), len(self._bench.questions("test"))
+
+    def _family(self, store: Store, number: int, one: Contestant) -> Fighter:
+        seeds = self._seeds(one.recipe)
+        scored = self._scored(store, one.name, one.recipe, -10_000 * number, one.name, seeds)
+        return Fighter(one.name, "family", one.recipe, seeds, *scored, one.trials, one.origin)
+
+    def _scored(
+        self, store: Store, name: str, recipe: Recipe, number: int, family: str, seeds: Sequence[int]
+    ) -> tuple[tuple[Results, ...], tuple[float, ...]]:
+        scored = []
+        for place, seed in enumerate(seeds):
+            title = name if place == 0 else f"{name}, masks {place}"
+            scored.append(self._one(store, title, recipe, number - 100 * place, family, seed))
+        return tuple(one.results for one in scored), tuple(one.value for one in scored)
+
+    def _one(self, store: Store, name: str, recipe: Recipe, number: int, family: str, seed: int) -> Scored:
+        """Score a recipe with one seed, or recall what it scored; under the same key as a search's verdict."""
+        reporter = Reporter(self._study.file.study, self._study.digest())
+        outside = Outside(store, self._bench, reporter, self._observer, lambda: None)
+        own = None if seed == self._study.file.search.seed else seed
+        return outside.score(name, recipe, "test", number, family, seed=own)
+
+    def _seeds(self, recipe: Recipe) -> tuple[int, ...]:
+        """Return the study's seed, and more where the recipe draws masks: those of a search's verdict."""
+        settings = self._study.file.search
+        if not get_method(recipe.merge_method).random:
+            return (settings.seed,)
+        more = np.random.SeedSequence((settings.seed, 1)).generate_state(settings.mask_seeds)
+        return (settings.seed, *map(int, more))
+
+    def _take_over(self, store: Store) -> None:
+        """Take over what the searches of the families answered to the same test questions."""
+        mine, questions = store.pinned("questions"), self._bench.questions("test")
+        for folder in sorted((self._root / "families").glob("*/study.yaml")):
+            theirs = _store_of(folder.parent, self._study)
+            if theirs is None or theirs.pinned("questions") != mine:
+                continue
+            for record in theirs.outside():
+                digest = record["digest"]
+                found = theirs.recall("test", digest, questions) if record["part"] == "test" else None
+                if found is not None and store.recall("test", digest, questions) is None:
+                    facts = {key: record[key] for key in ("name", "number", "family", "recipe", "started", "ended")}
+                    store.remember("test", digest, found[0], questions, facts)
+
+
+def _store_of(folder: Path, whole: LoadedStudy) -> Store | None:
+    from experiments.duel.contestants import family_study
+
+    if folder.name not in whole.space.families:
+        return None
+    study = family_study(whole, folder.name)
+    try:
+        return Store(study.file.store or default_url(folder), study)
+    except StoreError:
+        return None

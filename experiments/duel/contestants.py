@@ -1,0 +1,110 @@
+"""Who meets in a duel: each family's champion after the same number of trials, or recipes as they are given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.errors import ExperimentError, InputError
+from experiments.report.gather import Entry, gather
+from merge.recipe import Recipe
+from search.study import LoadedStudy
+
+RunStudy = Callable[[LoadedStudy, Path], object]
+"""Runs or resumes a study in a folder."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A recipe that takes part.
+
+    Attributes:
+        name: Name of its family or recipe.
+        recipe: The recipe.
+        trials: Candidates that its family was given; 0 for a recipe as it is.
+        origin: Which candidate it is, in words.
+    """
+
+    name: str
+    recipe: Recipe
+    trials: int
+    origin: str
+
+
+def given(study: LoadedStudy) -> tuple[Contestant, ...]:
+    """Return the plain recipes of a study: families without holes, then the recipes that it lists as baselines.
+
+    Raises:
+        InputError: There are fewer than two.
+    """
+    plain = {name: f.recipe({}) for name, f in study.space.families.items() if not f.dimensions}
+    found = {**plain, **study.known}
+    if len(found) < 2:
+        raise InputError(
+            f"{study.place}: a duel of recipes as they are must have at least two families without holes or recipes "
+            f"under baselines, got {len(found)}; leave out --fixed to search the families"
+        )
+    return tuple(Contestant(name, recipe, 0, "as given") for name, recipe in found.items())
+
+
+def family_study(study: LoadedStudy, family: str) -> LoadedStudy:
+    """Return the study of one family alone: the same questions, seed and budget."""
+    document = study.file.model_dump(mode="json", exclude_unset=True)
+    document["study"] = f"{study.file.study}.{family}"
+    document["families"] = {family: study.file.model_dump(mode="json")["families"][family]}
+    document["baselines"] = {}
+    return LoadedStudy(document, place=f"{study.place}: {family}")
+
+
+def check_searched(study: LoadedStudy) -> None:
+    """Find out whether a duel of searched families makes sense.
+
+    Raises:
+        InputError: It has a single family, some have no holes and others do, or it asks for what a duel cannot have.
+    """
+    families = study.space.families
+    if len(families) < 2:
+        raise InputError(f"{study.place}: families: a duel must have at least two, got {len(families)}")
+    plain = [name for name, family in families.items() if not family.dimensions]
+    if plain and len(plain) < len(families):
+        raise InputError(
+            f"{study.place}: families.{plain[0]}: must have holes as the other families do, so that budgets are "
+            "equal; list it under baselines, or use --fixed"
+        )
+    if study.file.search.objective == "pareto":
+        raise InputError(f"{study.place}: search.objective: must be 'mean' for a duel, got 'pareto'")
+
+
+def champions(study: LoadedStudy, root: Path, run: RunStudy) -> tuple[Contestant, ...]:
+    """Search each family with the study's budget; return the best of each on the selection questions.
+
+    A family that an earlier run finished is not searched again. Merges among the baselines may win a search, but they
+    are no family's champion.
+
+    Raises:
+        ExperimentError: No candidate of a family was scored on all questions.
+        search.errors.SearchError: A search failed; what was finished is kept.
+    """
+    found = []
+    for family in study.space.families:
+        folder = root / "families" / family
+        alone = family_study(study, family)
+        run(alone, folder)
+        entries = gather(folder).entries
+        finalists = [e for e in entries if e.record.part == "selection" and e.record.family == family]
+        if not finalists:
+            raise ExperimentError(f"{folder}: must have a finalist of family '{family}', got none; give it more trials")
+        best = max(finalists, key=lambda entry: entry.record.metrics["objective"])
+        found.append(_contestant(family, best, _trials(entries)))
+    return tuple(found)
+
+
+def _trials(entries: tuple[Entry, ...]) -> int:
+    return sum(entry.record.kind == "trial" for entry in entries)
+
+
+def _contestant(family: str, entry: Entry, trials: int) -> Contestant:
+    import yaml
+
+    document: Mapping[str, object] = yaml.safe_load(entry.record.recipe_yaml)
+    recipe = Recipe.from_mapping(document, place=f"champion of {family}")
+    return Contestant(family, recipe, trials, f"{entry.record.name} of {trials} trials")

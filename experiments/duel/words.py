@@ -1,0 +1,137 @@
+"""A duel in words: the sentence that can be quoted, one line per meeting, and the table."""
+
+from collections.abc import Iterator, Sequence
+
+from experiments.duel.arena import Fighter
+from experiments.duel.compare import Meeting, Row
+from experiments.tables import cell, markdown_table
+
+
+def quotable(meeting: Meeting, fighters: Sequence[Fighter]) -> str:
+    """Return the sentence that a person can quote: what was found, how sure it is, and what could have been seen."""
+    by_name = {fighter.name: fighter for fighter in fighters}
+    row = meeting.rows[0]
+    one, other = by_name[meeting.one], by_name[meeting.other]
+    score = "on average over the tasks" if row is meeting.average else f"in {row.score}"
+    if row.outcome == "open":
+        found = (
+            f"{one.name} and {other.name} are not shown to differ {score}: {amount(row.one, row)} against "
+            f"{amount(row.other, row)}, difference {_interval(row)}"
+        )
+    else:
+        verb = "beats" if row.outcome == "better" else "loses to"
+        found = (
+            f"{one.name} {verb} {other.name} {score}: {amount(row.one, row)} against {amount(row.other, row)}, "
+            f"difference {_interval(row)}"
+        )
+    exact = f", exact McNemar p = {row.p_value:.3g}" if row.test == "mcnemar" else ""
+    return (
+        f"On {row.questions} questions that nobody searched on, {_budget(one, other)}{found} (95% interval{exact}); "
+        f"this many questions show a true difference of {_size(row.detectable, row)} in four cases of five."
+    )
+
+
+def _budget(one: Fighter, other: Fighter) -> str:
+    """Return what both were given, as the beginning of a clause."""
+    masks = max(len(one.seeds), len(other.seeds))
+    parts = []
+    if one.trials and one.trials == other.trials:
+        parts.append(f"after {one.trials} trials each")
+    elif one.trials or other.trials:
+        parts.append(f"after {one.trials} and {other.trials} trials")
+    if masks > 1:
+        parts.append(f"over {masks} random masks")
+    return f"{' and '.join(parts)}, " if parts else ""
+
+
+def lines(meetings: Sequence[Meeting]) -> Iterator[str]:
+    """Go through the meetings, one line each, the tasks below."""
+    for meeting in meetings:
+        first, *more = meeting.rows
+        yield f"{meeting.one} against {meeting.other}: {first.score} {_told(first)}"
+        for row in more:
+            yield f"  {row.score}{'' if row.higher_is_better else ' (lower is better)'}: {_told(row)}"
+
+
+def _told(row: Row) -> str:
+    outcome = {"better": "better", "worse": "worse", "open": "not shown to differ"}[row.outcome]
+    test = ""
+    if row.test:
+        name = {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon"}[row.test]
+        others = f" ({min(row.p_values):.2g} to {max(row.p_values):.2g} over masks)" if len(row.p_values) > 1 else ""
+        test = f", {name} p = {row.p_value:.3g}{others}"
+    return (
+        f"{outcome}, {row.one:.4f} against {row.other:.4f}, difference {row.difference.estimate:+.4f} "
+        f"[{row.difference.low:+.4f}, {row.difference.high:+.4f}]{test}; detectable {row.detectable:.4f}"
+    )
+
+
+def duel_table(fighters: Sequence[Fighter], meetings: Sequence[Meeting]) -> str:
+    """Return everyone's scores and each meeting as two Markdown tables."""
+    keys = _keys(fighters)
+    best = {key: (max if higher else min)(_mean(f, key) for f in fighters) for key, higher in keys.items()}
+    header = ["", "trials", "masks", *(cell(k) + ("" if keys[k] else " ↓") for k in keys)]
+    rows = [
+        [
+            cell(f.name),
+            str(f.trials or ""),
+            str(len(f.seeds)) if len(f.seeds) > 1 else "",
+            *(_marked(f, key, best[key]) for key in keys),
+        ]
+        for f in fighters
+    ]
+    shown = ["score", "difference", "95% interval", "test", "p", "questions", "detectable"]
+    tables = [markdown_table(header, rows)]
+    for meeting in meetings:
+        title = f"\n{cell(meeting.one)} against {cell(meeting.other)}\n\n"
+        tables.append(title + markdown_table(shown, [_cells(row) for row in meeting.rows]))
+    return "".join(tables)
+
+
+def _keys(fighters: Sequence[Fighter]) -> dict[str, bool]:
+    first = fighters[0].results[0]
+    return {"objective": True, **{name: score.higher_is_better for name, score in first.scores.items()}}
+
+
+def _all(fighter: Fighter, key: str) -> tuple[float, ...]:
+    return fighter.values if key == "objective" else tuple(r.scores[key].value for r in fighter.results)
+
+
+def _mean(fighter: Fighter, key: str) -> float:
+    values = _all(fighter, key)
+    return sum(values) / len(values)
+
+
+def _marked(fighter: Fighter, key: str, best: float) -> str:
+    values = _all(fighter, key)
+    text = f"{_mean(fighter, key):.4f}"
+    bold = f"**{text}**" if text == f"{best:.4f}" else text
+    return f"{bold} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else bold
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        cell(row.score) + ("" if row.higher_is_better else " ↓"),
+        f"{row.difference.estimate:+.4f}",
+        f"{row.difference.low:+.4f} to {row.difference.high:+.4f}",
+        {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon", "": ""}[row.test],
+        f"{row.p_value:.3g}" if row.test else "",
+        str(row.questions),
+        f"{row.detectable:.4f}",
+    ]
+
+
+def amount(value: float, row: Row) -> str:
+    """Return a score as people say it: shares of right answers in percent."""
+    return f"{100 * value:.1f} %" if row.fraction else f"{value:.4f}"
+
+
+def _size(value: float, row: Row) -> str:
+    return f"{100 * value:.1f} points" if row.fraction else f"{value:.4f}"
+
+
+def _interval(row: Row) -> str:
+    scale, digits = (100, 1) if row.fraction else (1, 4)
+    unit = " points" if row.fraction else ""
+    low, high = scale * row.difference.low, scale * row.difference.high
+    return f"{scale * row.difference.estimate:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"

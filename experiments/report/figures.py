@@ -1,0 +1,329 @@
+"""The report's figures, as Plotly data: names are escaped, since Plotly reads markup in every text."""
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from experiments.report.depth import Curve
+from experiments.report.gather import Entry
+from experiments.report.importance import Importances
+from search.records import FrontPoint, Masks
+
+PALETTE = ("#0b7a75", "#d1603d", "#5b6abf", "#b8860b", "#8e4585", "#4d8b31", "#3f88c5", "#a3333d")
+"""One colour per family or curve; told apart on white and on dark grey."""
+SCALE = ((0.0, "#8a94a6"), (0.5, "#4aa3a2"), (1.0, "#f2a541"))
+"""Colours from the worst trial to the best."""
+_SYMBOLS = {"complete": "circle", "stopped": "triangle-down-open", "failed": "x-thin-open"}
+_MANY = 40
+
+
+def plain(text: object, width: int = 60) -> str:
+    """Return a text that Plotly shows as it is, cut where it is long."""
+    line = " ".join(str(text).split())
+    return html.escape(line if len(line) <= width else f"{line[: width - 1]}…", quote=True)
+
+
+def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> go.Figure | None:
+    """Return objective by trial: families by colour, the best so far as a line.
+
+    Stopped and failed trials stand on a rail below: what a stopped one has is of the questions it answered, and would
+    look like a score.
+    """
+    if not trials:
+        return None
+    figure = go.Figure()
+    full = [entry for entry in trials if entry.record.state == "complete"]
+    if full:
+        figure.add_trace(_best_so_far(full, trials[-1].record.number))
+    values = [entry.record.metrics["objective"] for entry in (*full, *baselines)]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    rail = low - max(0.12 * (high - low), 0.002)
+    for place, family in enumerate(dict.fromkeys(entry.record.family for entry in trials)):
+        for state, symbol in _SYMBOLS.items():
+            chosen = [e for e in trials if e.record.family == family and e.record.state == state]
+            if not chosen:
+                continue
+            figure.add_trace(
+                go.Scatter(
+                    x=[e.record.number for e in chosen],
+                    y=[e.record.metrics["objective"] if state == "complete" else rail for e in chosen],
+                    text=[_about(e, asked) for e in chosen],
+                    hoverinfo="text",
+                    mode="markers",
+                    name=plain(family) if state == "complete" else f"{plain(family)}, {state}",
+                    marker={
+                        "symbol": symbol,
+                        "size": 9,
+                        "opacity": 0.9,
+                        "color": PALETTE[place % len(PALETTE)],
+                        "line": {"width": 1.5, "color": PALETTE[place % len(PALETTE)]},
+                    },
+                )
+            )
+    if any(entry.record.state != "complete" for entry in trials):
+        figure.add_annotation(
+            x=0, xref="paper", xanchor="left", y=rail, yanchor="bottom", yshift=4, showarrow=False,
+            text="stopped or failed: no full score", font={"size": 11},
+        )  # fmt: skip
+    best = max(baselines, key=lambda entry: entry.record.metrics["objective"], default=None)
+    if best is not None:
+        level = best.record.metrics["objective"]
+        figure.add_hline(y=level, line={"dash": "dot", "width": 1.5, "color": "#8a94a6"})
+        figure.add_annotation(
+            x=0, xref="paper", xanchor="left", y=level, yanchor="bottom", showarrow=False,
+            text=f"best baseline: {plain(best.record.name, 30)}",
+        )  # fmt: skip
+    return _finished(figure, "trial", "objective on search questions", 400)
+
+
+def _best_so_far(full: Sequence[Entry], last: int) -> go.Scatter:
+    x, y, best = [], [], -math.inf
+    for entry in full:
+        best = max(best, entry.record.metrics["objective"])
+        x.append(entry.record.number)
+        y.append(best)
+    line = {"shape": "hv", "width": 2, "color": "#f2a541"}
+    return go.Scatter(x=[*x, last], y=[*y, best], mode="lines", name="best so far", line=line, hoverinfo="skip")
+
+
+def _about(entry: Entry, asked: int) -> str:
+    record = entry.record
+    lines = [f"{record.name} · {record.family} · {record.state}"]
+    if "objective" in record.metrics:
+        lines.append(f"objective {record.metrics['objective']:.4f} on {entry.asked} of {asked} questions")
+    if record.state == "failed" and record.reason:
+        lines.append(record.reason)
+    lines += [f"{name} = {_shown(value)}" for name, value in list(record.params.items())[:12]]
+    return "<br>".join(plain(line, 90) for line in lines)
+
+
+def importance_bars(found: Importances) -> go.Figure:
+    """Return one bar per hole, the most important on top."""
+    shares = list(found.shares.items())[:20][::-1]
+    figure = go.Figure(
+        go.Bar(
+            x=[share for _, share in shares],
+            y=[plain(name, 34) for name, _ in shares],
+            text=[f"{share:.0%}" for _, share in shares],
+            textposition="auto",
+            orientation="h",
+            marker={"color": PALETTE[0]},
+            hoverinfo="skip",
+        )
+    )
+    figure.update_xaxes(range=[0, max(share for _, share in shares) * 1.05], tickformat=".0%")
+    return _finished(figure, "share of the objective's variance", "", 110 + 30 * len(shares))
+
+
+def parallel_coordinates(trials: Sequence[Entry]) -> go.Figure | None:
+    """Return one family's fully scored trials as lines over their holes, coloured by objective, the best on top.
+
+    Lines of their own rather than Plotly's parallel coordinates, which need WebGL and print as nothing.
+    """
+    full = sorted((e for e in trials if e.record.state == "complete"), key=lambda e: e.record.metrics["objective"])
+    names = list(dict.fromkeys(name for entry in full for name in entry.record.params))
+    if len(full) < 2 or not names:
+        return None
+    columns = {name: [entry.record.params.get(name) for entry in full] for name in names}
+    columns["objective"] = [entry.record.metrics["objective"] for entry in full]
+    axes = {name: _axis(values) for name, values in columns.items()}
+    low, high = (float(entry.record.metrics["objective"]) for entry in (full[0], full[-1]))
+    figure = go.Figure()
+    for place, entry in enumerate(full[-_MANY * 5 :]):
+        value = entry.record.metrics["objective"]
+        row: dict[str, Any] = {**entry.record.params, "objective": value}
+        share = (value - low) / (high - low) if high > low else 1.0
+        shown = [name for name in axes if name in row]
+        best = place == len(full[-_MANY * 5 :]) - 1
+        figure.add_trace(
+            go.Scatter(
+                x=[list(axes).index(name) for name in shown],
+                y=[axes[name][0](row[name]) for name in shown],
+                mode="lines",
+                line={"width": 3.5 if best else 1.4, "color": _colour(share)},
+                opacity=1.0 if best else 0.35 + 0.45 * share,
+                text=[_about(entry, entry.asked)] * len(shown),
+                hoverinfo="text",
+                showlegend=False,
+            )
+        )
+    for place, (_, ends) in enumerate(axes.values()):
+        line = {"width": 1, "color": "#8a94a6"}
+        figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line=line, layer="below")
+        for height, text in ends:
+            figure.add_annotation(
+                x=place, y=height, text=plain(text, 12), showarrow=False, xanchor="center",
+                yanchor="bottom" if height >= 1 else "top" if height <= 0 else "middle", font={"size": 11},
+            )  # fmt: skip
+    figure.update_xaxes(
+        tickvals=list(range(len(axes))), ticktext=[_wrapped(name) for name in axes], showgrid=False, side="top",
+        range=[-0.4, len(axes) - 0.6], tickangle=0, fixedrange=True,
+    )  # fmt: skip
+    figure.update_yaxes(visible=False, range=[-0.09, 1.09], fixedrange=True)
+    return _finished(figure, "", "", 420, top=80)
+
+
+def _axis(values: Sequence[Any]) -> tuple[Any, list[tuple[float, str]]]:
+    """Return what places a value between 0 and 1, and the labels of an axis."""
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
+        low, high = min(known), max(known)
+        if low == high:
+            return (lambda _: 0.5), [(0.5, _shown(low))]
+        return (lambda value: (value - low) / (high - low)), [(0.0, _shown(low)), (1.0, _shown(high))]
+    options = sorted({str(value) for value in known})
+    step = 1 / max(1, len(options) - 1)
+    return (lambda value: options.index(str(value)) * step), [(i * step, o) for i, o in enumerate(options)]
+
+
+def _wrapped(name: str) -> str:
+    """Return a hole's path in lines short enough to stand over its axis."""
+    parts, lines = name.split("."), [""]
+    for part in parts:
+        joined = f"{lines[-1]}.{part}" if lines[-1] else part
+        if lines[-1] and len(joined) > 12:
+            lines.append(part)
+        else:
+            lines[-1] = joined
+    return "<br>".join(plain(line, 16) for line in lines[-4:])
+
+
+def _colour(share: float) -> str:
+    (_, one), (_, other) = (SCALE[0], SCALE[1]) if share < 0.5 else (SCALE[1], SCALE[2])
+    part = share * 2 if share < 0.5 else share * 2 - 1
+    mixed = [round(int(one[i : i + 2], 16) * (1 - part) + int(other[i : i + 2], 16) * part) for i in (1, 3, 5)]
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
+def over_depth(found: Sequence[Curve], parameter: str, *, layers: bool) -> go.Figure:
+    """Return one parameter from the first layer to the last."""
+    figure = go.Figure()
+    for place, curve in enumerate(curve for curve in found if curve.parameter == parameter):
+        figure.add_trace(
+            go.Scatter(
+                x=curve.depth,
+                y=curve.values,
+                mode="lines",
+                name=plain(curve.label, 40),
+                line={
+                    "width": 2.5,
+                    "color": PALETTE[place % len(PALETTE)],
+                    "dash": ("solid", "dash", "dot")[place // len(PALETTE) % 3],
+                },
+            )
+        )
+    figure = _finished(figure, "layer" if layers else "depth, first layer 0 to last layer 1", plain(parameter), 300)
+    figure.update_layout(showlegend=True)
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def front_points(points: Sequence[FrontPoint], full: Iterable[Entry], winner: str) -> go.Figure | None:
+    """Return the Pareto front over its first two scores, with every fully scored trial behind it."""
+    names = list(points[0].scores)
+    if len(names) < 2:
+        return None
+    x, y = names[:2]
+    rest = [e.record for e in full if x in e.record.metrics and y in e.record.metrics]
+    figure = go.Figure(
+        go.Scatter(
+            x=[r.metrics[x] for r in rest], y=[r.metrics[y] for r in rest], mode="markers", name="fully scored trials",
+            text=[plain(r.name) for r in rest], hoverinfo="text+x+y", marker={"color": "#8a94a6", "opacity": 0.6},
+        )
+    )  # fmt: skip
+    placed = sorted(points, key=lambda point: point.scores[x])
+    figure.add_trace(
+        go.Scatter(
+            x=[p.scores[x] for p in placed], y=[p.scores[y] for p in placed], mode="lines+markers+text", name="front",
+            text=[plain(p.name, 18) for p in placed], textposition="top center", hoverinfo="text+x+y",
+            line={"shape": "linear", "dash": "dot", "color": PALETTE[1]},
+            marker={"size": [15 if p.name == winner else 9 for p in placed], "color": PALETTE[1]},
+        )
+    )  # fmt: skip
+    return _finished(figure, plain(x), plain(y), 400)
+
+
+def mask_values(masks: Masks, own: float, opponent: tuple[str, float]) -> go.Figure:
+    """Return the test objective with every random mask, against the best parent."""
+    figure = go.Figure(
+        go.Scatter(
+            x=list(masks.values), y=["other masks"] * len(masks.values), mode="markers", name="other masks",
+            marker={"size": 11, "opacity": 0.7, "color": PALETTE[2]}, text=[f"seed {seed}" for seed in masks.seeds],
+        )
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=[own], y=["winner's own"], mode="markers", name="winner's own",
+            marker={"size": 13, "symbol": "diamond", "color": PALETTE[1]},
+        )
+    )  # fmt: skip
+    figure.add_vline(x=opponent[1], line={"dash": "dot", "width": 1.5, "color": "#8a94a6"})
+    figure.add_annotation(
+        x=opponent[1], y=1, yref="paper", yanchor="bottom", showarrow=False, text=plain(opponent[0], 30)
+    )
+    figure.update_layout(showlegend=False)
+    return _finished(figure, "objective on test questions", "", 220, top=40)
+
+
+def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], title: str) -> go.Figure:
+    """Return differences with their intervals, one row per name, one sign per series.
+
+    Args:
+        rows: Series to name to estimate, low and high.
+        title: What the axis measures.
+    """
+    figure = go.Figure()
+    names = list(dict.fromkeys(name for points in rows.values() for name in points))
+    for place, (series, points) in enumerate(rows.items()):
+        estimates = [estimate for estimate, _, _ in points.values()]
+        offset = (place + 0.5) / len(rows) - 0.5
+        figure.add_trace(
+            go.Scatter(
+                x=estimates,
+                y=[names.index(name) + 0.7 * offset for name in points],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [high - estimate for estimate, _, high in points.values()],
+                    "arrayminus": [estimate - low for estimate, low, _ in points.values()],
+                },
+                mode="markers",
+                name=plain(series, 40),
+                text=[
+                    f"{plain(name, 60)}<br>{plain(series)}: {e:+.4f} [{low:+.4f}, {high:+.4f}]"
+                    for name, (e, low, high) in points.items()
+                ],
+                hoverinfo="text",
+                marker={"size": 9, "color": PALETTE[place % len(PALETTE)]},
+            )
+        )
+    figure.add_vline(x=0, line={"width": 1.5, "color": "#8a94a6"})
+    figure.update_layout(showlegend=True)
+    figure.update_yaxes(
+        range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=[plain(n, 44) for n in names]
+    )
+    return _finished(figure, title, "", 130 + (24 + 14 * len(rows)) * len(names))
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _finished(figure: go.Figure, x: str, y: str, height: int, *, top: int = 16) -> go.Figure:
+    """Return a figure without a background, its legend below, so that it fits both schemes and a phone."""
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        height=height,
+        margin={"l": 8, "r": 8, "t": top, "b": 8},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
+        hoverlabel={"align": "left"},
+        dragmode=False,
+    )
+    figure.update_xaxes(title={"text": x} if x else None, automargin=True, zeroline=False)
+    figure.update_yaxes(title={"text": y} if y else None, automargin=True, zeroline=False)
+    return figure

@@ -1,0 +1,133 @@
+"""Gathers what a report tells: the study, every record of its store, its verdict; opens no model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from evals.results import Cost, Results
+from experiments.card import read_verdict
+from experiments.errors import InputError
+from experiments.folder import StudyFolder
+from search.records import Outlook, TrialRecord, Verdict
+from search.replay import replay
+from search.study import LoadedStudy, parse_study
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scoring of one recipe.
+
+    Attributes:
+        record: What was scored; without its answers, but for test questions.
+        asked: Number of questions that it answered.
+        cost: What answering took.
+    """
+
+    record: TrialRecord
+    asked: int
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """Everything that a report is made from.
+
+    Attributes:
+        study: The study.
+        folder: Its folder.
+        entries: Every scoring, baselines and finalists first.
+        verdict: Its verdict; None before it is finished.
+    """
+
+    study: LoadedStudy
+    folder: StudyFolder
+    entries: tuple[Entry, ...]
+    verdict: Verdict | None
+
+    @property
+    def trials(self) -> list[Entry]:
+        """Return the trials in the order of their numbers."""
+        return sorted((e for e in self.entries if e.record.kind == "trial"), key=lambda e: e.record.number)
+
+    @property
+    def baselines(self) -> list[Entry]:
+        """Return the baselines' scores on the search questions, in the order in which they were scored."""
+        found = [e for e in self.entries if e.record.kind == "baseline" and e.record.part == "search"]
+        return sorted(found, key=lambda e: -e.record.number)
+
+    @property
+    def searched_on(self) -> int:
+        """Return the number of search questions."""
+        return max((e.asked for e in self.entries if e.record.part == "search"), default=0)
+
+    def tested(self, name: str, recipe_yaml: str | None = None) -> Results | None:
+        """Return a model's answers to the test questions, found by its name, else by its recipe."""
+        tests = [e.record for e in self.entries if e.record.part == "test" and e.record.results is not None]
+        named = [record for record in tests if record.name == name]
+        alike = [record for record in tests if record.recipe_yaml == recipe_yaml]
+        return next((record.results for record in (*named, *alike)), None)
+
+
+@dataclass
+class _Collector:
+    entries: list[Entry] = field(default_factory=list)
+
+    def started(self, outlook: Outlook) -> None:
+        del outlook
+
+    def scored(self, record: TrialRecord) -> None:
+        results = record.results
+        if results is None:
+            self.entries.append(Entry(record, 0, Cost()))
+            return
+        asked = len(results.answers[["leaf", "question"]].drop_duplicates())
+        kept = record if record.part == "test" else replace(record, results=None)
+        self.entries.append(Entry(kept, asked, results.cost))
+
+    def finished(self, verdict: Verdict) -> None:
+        del verdict
+
+
+def gather(root: Path) -> StudyFacts:
+    """Return the facts of the study in a folder, finished or not.
+
+    Raises:
+        InputError: The folder is no study's.
+        search.errors.StoreError: Its store cannot be opened or is empty.
+    """
+    folder = StudyFolder(root)
+    if not folder.study.is_file():
+        raise InputError(f"{root}: must be the folder of a study, as in runs/NAME")
+    study = parse_study(folder.study.read_text(encoding="utf-8"), place=str(folder.study))
+    collector = _Collector()
+    replay(study, root, collector)
+    return StudyFacts(study, folder, _once(collector.entries), whole_verdict(folder))
+
+
+def whole_verdict(folder: StudyFolder) -> Verdict | None:
+    """Return the verdict of a study's folder; None before it is finished.
+
+    Raises:
+        InputError: Its file is damaged.
+    """
+    if not folder.verdict.is_file():
+        return None
+    try:
+        return TypeAdapter(Verdict).validate_python(dict(read_verdict(folder)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{folder.verdict}: {place}: {first['msg'].lower()}; run 'mergesearch search' on the study again"
+        ) from None
+
+
+def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the entries without those that a store tells twice."""
+    first: dict[tuple[str, str, int, str], Entry] = {}
+    for entry in entries:
+        record = entry.record
+        first.setdefault((record.kind, record.part, record.number, record.name), entry)
+    return tuple(first.values())

@@ -1,0 +1,101 @@
+"""Puts a page together: Jinja2 with autoescape, Plotly bundled once, a policy that lets nothing else run or load."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+
+class Figures:
+    """The figures of one page; a template shows one by calling this with a name and what it is.
+
+    Attributes:
+        data: Figures by name, as Plotly data.
+    """
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {}
+
+    def add(self, name: str, figure: go.Figure | None) -> str | None:
+        """Take a figure; return its name, None for none."""
+        if figure is None:
+            return None
+        self.data[name] = json.loads(figure.to_json())
+        return name
+
+    def as_script(self) -> Markup:
+        """Return all figures as JSON that cannot end the script element that it stands in."""
+        text = json.dumps(self.data, allow_nan=False, separators=(",", ":"))
+        for mark in "<>&\u2028\u2029":
+            text = text.replace(mark, f"\\u{ord(mark):04x}")
+        return Markup(text)  # noqa: S704 - JSON without any mark of HTML
+
+
+def render(template: str, figures: Figures, values: Mapping[str, Any]) -> str:
+    """Return a page that needs no network.
+
+    Args:
+        template: File name in ``templates``.
+        figures: Its figures.
+        values: What the template shows; every text in it is escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("experiments.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "count": count, "duration": duration, "breakable": breakable}
+    loader = environment.loader
+    assert loader is not None
+    library = get_plotlyjs() if figures.data else ""
+    drawing = loader.get_source(environment, "draw.js")[0] if figures.data else ""
+    return environment.get_template(template).render(
+        **values,
+        figures=figures.as_script(),
+        library=Markup(library),  # noqa: S704 - the library's own text
+        drawing=Markup(drawing),  # noqa: S704 - our own text
+        style=Markup(loader.get_source(environment, "style.css")[0]),  # noqa: S704 - our own text
+        policy="default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"script-src {_hash(library)} {_hash(drawing)}",
+    )
+
+
+def _hash(script: str) -> str:
+    """Return a script's hash as a policy names it: the element's text as the page has it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def number(value: float, digits: int = 4, *, sign: bool = False) -> str:
+    """Return a number for a table; nothing for one that is missing."""
+    if math.isnan(value):
+        return ""
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def breakable(name: object) -> str:
+    """Return a name that a narrow screen may break after a slash, a dot or an underscore."""
+    return re.sub(r"([/._])(?=\w)", "\\1\u200b", str(name))
+
+
+def count(value: float) -> str:
+    """Return a whole number with narrow spaces between thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {left:02d} s"

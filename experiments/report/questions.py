@@ -1,0 +1,178 @@
+"""Which test questions the winner answers better than the best parent, and which worse, with their text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from evals.errors import EvalError
+from evals.questions import Leaf
+from evals.results import Results
+from experiments.report.gather import StudyFacts
+from merge.errors import MergeError
+from search.bench import Bench
+from search.records import Comparison, TaskComparison
+from search.store import Store, default_url
+
+
+@dataclass(frozen=True)
+class Text:
+    """A question as a person reads it.
+
+    Attributes:
+        asked: What is asked.
+        choices: The choices, where it has any.
+        gold: The right answer.
+    """
+
+    asked: str
+    choices: tuple[str, ...]
+    gold: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One question on which winner and opponent differ.
+
+    Attributes:
+        leaf: Its task.
+        question: Its id.
+        winner: The winner's value.
+        opponent: The opponent's value.
+        gain: Winner minus opponent, turned so that larger is better.
+        text: Its text; None where the data are not at hand.
+    """
+
+    leaf: str
+    question: str
+    winner: float
+    opponent: float
+    gain: float
+    text: Text | None
+
+
+@dataclass(frozen=True)
+class TaskMap:
+    """Won and lost questions of one task.
+
+    Attributes:
+        score: ``TASK/METRIC``.
+        right_or_wrong: Whether an answer is right or wrong; else by how much the values differ.
+        won: Questions on which the winner is better, clearest first.
+        lost: Questions on which it is worse, clearest first.
+        level: Number of questions with the same value.
+    """
+
+    score: str
+    right_or_wrong: bool
+    won: tuple[Judged, ...]
+    lost: tuple[Judged, ...]
+    level: int
+
+
+@dataclass(frozen=True)
+class QuestionMap:
+    """Won and lost questions against one opponent.
+
+    Attributes:
+        opponent: Its name.
+        tasks: Task by task.
+        remark: Why there are no texts; empty where there are.
+    """
+
+    opponent: str
+    tasks: tuple[TaskMap, ...]
+    remark: str
+
+
+def question_map(facts: StudyFacts) -> QuestionMap | None:
+    """Return the winner's questions against the best parent; None without a verdict or without answers."""
+    verdict = facts.verdict
+    if verdict is None or not verdict.comparisons:
+        return None
+    comparison = verdict.comparisons[0]
+    winner = facts.tested(verdict.winner, verdict.recipe_yaml)
+    opponent = facts.tested(comparison.opponent)
+    if winner is None or opponent is None:
+        return None
+    texts, remark = _texts(facts)
+    tasks = tuple(_task(task, winner, opponent, texts) for task in _shown(comparison))
+    return QuestionMap(comparison.opponent, tasks, remark)
+
+
+def question_table(found: QuestionMap) -> pd.DataFrame:
+    """Return one row per question on which winner and opponent differ."""
+    rows = [
+        (task.score, one.leaf, one.question, one.winner, one.opponent, one.gain, *_cells(one.text))
+        for task in found.tasks
+        for one in (*task.won, *task.lost)
+    ]
+    names = ["score", "task", "question", "winner", found.opponent, "gain", "asked", "choices", "gold"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _cells(text: Text | None) -> tuple[str, str, str]:
+    return ("", "", "") if text is None else (text.asked, "\n".join(text.choices), text.gold)
+
+
+def _shown(comparison: Comparison) -> list[TaskComparison]:
+    """Return one score per task: right or wrong where there is one, since that is what people ask about."""
+    chosen: dict[str, TaskComparison] = {}
+    for task in comparison.tasks:
+        label = task.task.split("/", 1)[0]
+        if label not in chosen or (task.test == "mcnemar" and chosen[label].test != "mcnemar"):
+            chosen[label] = task
+    return list(chosen.values())
+
+
+def _task(task: TaskComparison, winner: Results, opponent: Results, texts: Mapping[tuple[str, str], Text]) -> TaskMap:
+    label, metric = task.task.split("/", 1)
+    values = {"one": _values(winner, label, metric), "other": _values(opponent, label, metric)}
+    both = pd.DataFrame(values).dropna()
+    sign = 1.0 if task.higher_is_better else -1.0
+    judged = [
+        Judged(str(leaf), str(question), float(a), float(b), sign * float(a - b), texts.get((str(leaf), str(question))))
+        for (leaf, question), a, b in zip(both.index, both["one"], both["other"], strict=True)
+    ]
+    won = sorted((one for one in judged if one.gain > 0), key=lambda one: -one.gain)
+    lost = sorted((one for one in judged if one.gain < 0), key=lambda one: one.gain)
+    return TaskMap(task.task, task.test == "mcnemar", tuple(won), tuple(lost), len(judged) - len(won) - len(lost))
+
+
+def _values(results: Results, label: str, metric: str) -> "pd.Series[float]":
+    answers = results.answers
+    rows = answers[(answers["task"] == label) & (answers["metric"] == metric)]
+    return rows.set_index(["leaf", "question"])["value"]
+
+
+def _texts(facts: StudyFacts) -> tuple[dict[tuple[str, str], Text], str]:
+    """Return the texts of the test questions, or why there are none; reads the data, opens no model."""
+    try:
+        bench = Bench(facts.study, (), "cpu", facts.folder.root)
+        bench.use(Store(facts.study.file.store or default_url(facts.folder.root), facts.study))
+        leaves = {task.name: task for task in bench.tasks}
+        found = {}
+        for question in bench.questions("test"):
+            leaf = leaves[question.task]
+            split = Leaf.of(leaf).split(question.split)
+            if split.ids[question.index] == question.id:
+                found[question.task, question.id] = _text(leaf.task, split.docs[question.index])
+    except (EvalError, MergeError, OSError, LookupError) as error:
+        said = str(error).splitlines()
+        return {}, f"the questions' texts are not at hand: {said[0] if said else type(error).__name__}"
+    return found, ""
+
+
+def _text(task: Any, doc: Any) -> Text:
+    asked, gold = task.doc_to_text(doc), task.doc_to_target(doc)
+    choices = list(map(str, task.doc_to_choice(doc))) if task.get_config("doc_to_choice") is not None else []
+    if isinstance(gold, int) and 0 <= gold < len(choices):
+        gold = choices[gold]
+    if isinstance(asked, int):  # lm-eval's winogrande: the text differs by choice, the target is what follows
+        asked = ""
+    return Text(str(asked).strip(), tuple(choices), _gold(gold))
+
+
+def _gold(gold: object) -> str:
+    return "; ".join(map(str, gold)) if isinstance(gold, Sequence) and not isinstance(gold, str) else str(gold)

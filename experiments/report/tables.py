@@ -1,0 +1,89 @@
+"""The report's tables: scores as cells for the page, and every table as CSV and Markdown beside it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.atomic import write_text_atomically
+from experiments.tables import HIGHER, cell, markdown_table, parents_against_winner, to_csv
+
+LONGEST = 200
+"""Rows that a Markdown table may have; a longer one is for machines and stays CSV alone."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score: as printed, and whether it is the best of its row."""
+
+    text: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score of every model."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores by model, best of each row marked.
+
+    Attributes:
+        corner: What the first column is.
+        columns: Names of the models.
+        rows: Scores.
+    """
+
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[ScoreRow, ...]
+
+
+def score_table(
+    columns: Mapping[str, Mapping[str, float]], higher_is_better: Mapping[str, bool], digits: int = 4
+) -> ScoreTable:
+    """Return models against scores, the best of each row marked; values that print alike are all best."""
+    table = parents_against_winner(columns, higher_is_better)
+    directions: Mapping[str, bool] = table.attrs[HIGHER]
+    rows = []
+    for name, values in zip(table.index, table.to_numpy(), strict=True):
+        arrow = "" if directions[str(name)] else " ↓"
+        rows.append(ScoreRow(f"{name}{arrow}", _cells(list(values), digits, higher=directions[str(name)])))
+    return ScoreTable(str(table.index.name), tuple(map(str, table.columns)), tuple(rows))
+
+
+def _cells(values: Sequence[float], digits: int, *, higher: bool) -> tuple[Cell, ...]:
+    known = [value for value in values if not math.isnan(value)]
+    best = f"{(max if higher else min)(known):.{digits}f}" if len(known) > 1 else None
+    shown = ["" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
+    return tuple(Cell(text, bool(text) and text == best) for text in shown)
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write each table as ``NAME.csv``, and as ``NAME.md`` where it is short enough to read.
+
+    Raises:
+        OSError: The disk is full; files that were written stay, each of them whole.
+    """
+    for name, table in tables.items():
+        write_text_atomically(folder / f"{name}.csv", to_csv(table))
+        if len(table) <= LONGEST:
+            write_text_atomically(folder / f"{name}.md", _markdown(table))
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    named = table.reset_index() if table.index.name is not None else table
+    rows = [[cell(_text(value)) for value in row] for row in named.itertuples(index=False)]
+    return markdown_table([cell(name) for name in named.columns], rows)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,138 @@
+"""The front matter of a card, also when it was squeezed onto one line or lost its indentation."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.reproduce.page import Page
+from experiments.reproduce.safe_yaml import documents
+
+_FRONT = re.compile(r"\s*---\s(.*?)\s---(?=\s|$)", re.DOTALL)
+_HEADING = re.compile(r"(?:^|(?<=\s))#[ ]+(\S[^\n#]*)")
+_RESULT = re.compile(
+    r"dataset:\s+(?P<dataset>.*?)\bmetrics:\s+(?P<metrics>.*?)(?=\bsource:|\bdataset:|-\s+task:|\Z)", re.DOTALL
+)
+_NAME = re.compile(r"\bname:\s+['\"]?(.+?)['\"]?(?=\s+(?:-\s+)?[a-z_]+:\s|\s*$)", re.DOTALL)
+_TYPE = re.compile(r"\btype:\s+['\"]?(\S+?)['\"]?(?=\s|$)")
+_SHOTS = re.compile(r"\bnum_few_?shots?:\s+(\d+)")
+_VALUE = re.compile(r"\bvalue:\s+['\"]?(-?\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One result of a model-index.
+
+    Attributes:
+        dataset: Name of the data set, as people read it.
+        dataset_type: Its id.
+        shots: Number of examples, if told.
+        metric: Type and name of the metric.
+        metric_type: Its type alone.
+        value: As written.
+    """
+
+    dataset: str
+    dataset_type: str
+    shots: int | None
+    metric: str
+    metric_type: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Front:
+    """What the front matter of a card says.
+
+    Attributes:
+        fields: Its keys; empty where it is missing or could not be read as YAML.
+        claims: Results of its model-index.
+        title: Name of the model.
+        end: Where the text of the card begins.
+    """
+
+    fields: Mapping[str, Any]
+    claims: tuple[Claim, ...]
+    title: str
+    end: int
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The models that it names under ``base_model``."""
+        named = self.fields.get("base_model")
+        listed = named if isinstance(named, list) else [named]
+        return tuple(name for name in listed if isinstance(name, str))
+
+
+def read_front(page: Page) -> Front:
+    """Return the front matter of a card; empty where there is none."""
+    match = _FRONT.match(page.text)
+    block, end = ("", 0) if match is None else (match.group(1), match.end())
+    read = documents(block) if block else []
+    fields = read[0] if len(read) == 1 and isinstance(read[0], dict) else {}
+    claims = tuple(_structured(fields.get("model-index"))) or tuple(_flattened(block))
+    return Front(fields, claims, _title(page.text[end:], fields), end)
+
+
+def _title(text: str, fields: Mapping[str, Any]) -> str:
+    index = fields.get("model-index")
+    if isinstance(index, list) and index and isinstance(index[0], dict) and index[0].get("name"):
+        return str(index[0]["name"])
+    heading = _HEADING.search(text)
+    if heading is None:
+        return ""
+    words = heading.group(1).split()
+    return heading.group(1).strip() if "\n" in text.strip() else words[0]
+
+
+def _structured(index: object) -> list[Claim]:
+    """Return the claims of a model-index that is whole."""
+    found = []
+    for model in index if isinstance(index, list) else []:
+        results = model.get("results") if isinstance(model, dict) else None
+        for result in results if isinstance(results, list) else []:
+            dataset = result.get("dataset") if isinstance(result, dict) else None
+            if not isinstance(dataset, dict):
+                continue
+            args = dataset.get("args")
+            shots = args.get("num_few_shot", args.get("num_fewshot")) if isinstance(args, dict) else None
+            for metric in result.get("metrics") or []:
+                value = _number(metric.get("value")) if isinstance(metric, dict) else None
+                if value is not None:
+                    kind, name = str(metric.get("type") or ""), str(metric.get("name") or "")
+                    number = shots if isinstance(shots, int) else None
+                    names = str(dataset.get("name") or ""), str(dataset.get("type") or "")
+                    found.append(Claim(*names, number, f"{kind} {name}", kind, value))
+    return found
+
+
+def _flattened(block: str) -> list[Claim]:
+    """Return the claims of a model-index whose lines or indentation are lost."""
+    found = []
+    for result in _RESULT.finditer(block):
+        dataset, metrics = result.group("dataset"), result.group("metrics")
+        name, kind, shots = _NAME.search(dataset), _TYPE.search(dataset), _SHOTS.search(dataset)
+        for part in re.split(r"-\s+(?=type:|name:|value:)", metrics):
+            value, metric, words = _VALUE.search(part), _TYPE.search(part), _NAME.search(part)
+            if value is not None:
+                type_, label = metric.group(1) if metric else "", words.group(1) if words else ""
+                found.append(
+                    Claim(
+                        name.group(1) if name else "",
+                        kind.group(1) if kind else "",
+                        int(shots.group(1)) if shots else None,
+                        f"{type_} {label}",
+                        type_,
+                        float(value.group(1)),
+                    )
+                )
+    return found
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(str(value).rstrip("% "))
+    except ValueError:
+        return None

@@ -1,0 +1,211 @@
+"""Collects what a card claims: model-index first, then tables, then text; the same score counts once."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from evals.metrics import GOLD_BITS
+from experiments.reproduce.benchmarks import AVERAGE, CATEGORIES, Asked, asked, find_name, metric_named, shots_named
+from experiments.reproduce.front import Claim, Front
+from experiments.reproduce.page import Page
+from experiments.reproduce.scan import scan
+from experiments.reproduce.tables import Table, find_tables
+
+_OURS = re.compile(r"\bours\b|this model|\bmerged?\b|^value$|^score$|^result", re.IGNORECASE)
+_ASIDE = re.compile(r"version|stderr|std|n-?shot|filter|^#|params|rank|type|link|↑|^$", re.IGNORECASE)
+_AVERAGE = re.compile(rf"^(?:{AVERAGE})\b", re.IGNORECASE)
+_NUMBER = re.compile(r"^[^\d-]{0,3}(-?\d+(?:\.\d+)?)\s*%?(?:\s*(?:±|\+/-).*)?[^\w]*$")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published score.
+
+    Attributes:
+        name: The benchmark as the card calls it.
+        asked: Task, metric and shots that it stands for; None where no task is known by that name.
+        value: The score as a fraction of 1.
+        others: Scores of other columns beside it, by the column's name.
+        source: Where on the card it stands.
+    """
+
+    name: str
+    asked: Asked | None
+    value: float
+    others: tuple[tuple[str, float], ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Everything that a card claims.
+
+    Attributes:
+        scores: One entry per task and metric.
+        average: The published average, as a fraction of 1.
+        notes: What was read in a way that a person may want to know.
+    """
+
+    scores: tuple[Published, ...]
+    average: float | None
+    notes: tuple[str, ...]
+
+
+def find_claims(page: Page, front: Front, column: str | None = None) -> Claims:
+    """Return what a card claims of its model.
+
+    Args:
+        page: The card.
+        front: Its front matter.
+        column: Name of the column or row of the model in the card's tables, where the card has several models.
+    """
+    notes: dict[str, None] = {}
+    groups = [_fractions([_of_claim(claim) for claim in front.claims])]
+    body = page.text[front.end :]
+    rest = body
+    for table in find_tables(body):
+        groups.append(_fractions(list(_of_table(table, front.title, column, notes))))
+        rest = rest[: table.start] + " " * (table.end - table.start) + rest[table.end :]
+    told = [
+        Published(read.name, asked(read.name, read.metric, read.shots), read.value, source="text")
+        for read in scan(rest)
+    ]
+    groups.append(_fractions(told))
+    every = [score for group in groups for score in group]
+    average = next((score.value for score in every if _is_average(score)), None)
+    return Claims(_distinct([score for score in every if not _is_average(score)], notes), average, tuple(notes))
+
+
+def _is_average(score: Published) -> bool:
+    return score.asked is None and (not score.name or _AVERAGE.match(score.name) is not None)
+
+
+def _distinct(scores: Sequence[Published], notes: dict[str, None]) -> tuple[Published, ...]:
+    found: dict[object, Published] = {}
+    for score in scores:
+        key = (score.asked.task, score.asked.metric) if score.asked is not None else score.name.casefold()
+        first = found.setdefault(key, score)
+        if abs(first.value - score.value) > 0.0051 and first.source != score.source:
+            notes[
+                f"{score.name}: {100 * first.value:.2f} in the {first.source}, {100 * score.value:.2f} in the "
+                f"{score.source}; the first counts"
+            ] = None
+    return tuple(found.values())
+
+
+def _fractions(scores: list[Published]) -> list[Published]:
+    """Return scores of one source as fractions: a score above 1 among them means that all are percentages.
+
+    Bits per byte have no percentages, and stay as they are.
+    """
+    if not any(score.value > 1 for score in scores if not _is_bits(score)):
+        return scores
+    return [
+        score
+        if _is_bits(score)
+        else Published(
+            score.name, score.asked, score.value / 100, tuple((n, v / 100) for n, v in score.others), score.source
+        )
+        for score in scores
+    ]
+
+
+def _is_bits(score: Published) -> bool:
+    return score.asked is not None and score.asked.metric == GOLD_BITS
+
+
+def _of_claim(claim: Claim) -> Published:
+    name = claim.dataset or claim.dataset_type
+    exact = re.fullmatch(r"[a-z0-9]+(?:_[a-z0-9]+)*", claim.dataset_type) is not None
+    if exact and claim.metric_type.startswith("gold_"):
+        return Published(
+            name, Asked(claim.dataset_type, claim.metric_type, claim.shots), claim.value, (), "model-index"
+        )
+    known = asked(name, claim.metric, claim.shots) or asked(claim.dataset_type, claim.metric, claim.shots)
+    if known is None and exact:
+        known = Asked(claim.dataset_type, claim.metric_type, claim.shots)
+    return Published(name, known, claim.value, source="model-index")
+
+
+def _of_table(table: Table, title: str, column: str | None, notes: dict[str, None]) -> Iterator[Published]:
+    heads = [index for index, cell in enumerate(table.header) if _is_benchmark(cell)]
+    if len(heads) >= 2 or (heads and heads[0] > 0):
+        yield from _models_in_rows(table, heads, title, column, notes)
+    else:
+        yield from _models_in_columns(table, title, column, notes)
+
+
+def _is_benchmark(cell: str) -> bool:
+    return find_name(cell) is not None or cell.casefold() in CATEGORIES
+
+
+def _models_in_rows(
+    table: Table, heads: list[int], title: str, column: str | None, notes: dict[str, None]
+) -> Iterator[Published]:
+    rows = [row for row in table.rows if any(_value(row[index]) is not None for index in heads)]
+    if not rows:
+        return
+    chosen = _chosen([row[0] for row in rows], title, column)
+    if chosen is None:
+        chosen = 0
+        notes[f"a table has {len(rows)} models; '{rows[0][0]}' counts, choose another with --column NAME"] = None
+    averages = [index for index, cell in enumerate(table.header) if _AVERAGE.match(cell)]
+    for index in (*heads, *averages):
+        value = _value(rows[chosen][index])
+        if value is not None:
+            others = tuple((r[0], v) for i, r in enumerate(rows) if i != chosen and (v := _value(r[index])) is not None)
+            name = table.header[index]
+            yield Published(name, asked(name), value, others, "table")
+
+
+def _models_in_columns(table: Table, title: str, column: str | None, notes: dict[str, None]) -> Iterator[Published]:
+    columns = [
+        index
+        for index, name in enumerate(table.header)
+        if index > 0 and not _ASIDE.search(name) and any(_value(row[index]) is not None for row in table.rows)
+    ]
+    if not columns or not any(_is_benchmark(row[0]) for row in table.rows):
+        return
+    place = _chosen([table.header[index] for index in columns], title, column)
+    if place is None and len(columns) > 1:
+        names = ", ".join(table.header[index] for index in columns)
+        notes[f"a table has the columns {names}; the first counts, choose another with --column NAME"] = None
+    own = columns[place or 0]
+    shots = next((i for i, name in enumerate(table.header) if re.fullmatch(r"n-?shots?", name, re.I)), None)
+    name = ""
+    for row in table.rows:
+        name = row[0] or name
+        value = _value(row[own])
+        if value is None or not name:
+            continue
+        words = " ".join(cell for i, cell in enumerate(row) if i > 0 and _value(cell) is None)
+        told = shots_named(name)
+        if shots is not None and row[shots].isdigit():
+            told = int(row[shots])
+        others = tuple((table.header[i], v) for i in columns if i != own and (v := _value(row[i])) is not None)
+        known = asked(name, words, told)
+        if known is None and re.fullmatch(r"-?\s*[a-z0-9]+(?:_[a-z0-9]+)+", name):
+            known = Asked(name.lstrip("- "), metric_named(words) or words.split(" ")[0], told)
+        yield Published(name, known, value, others, "table")
+
+
+def _chosen(names: Sequence[str], title: str, column: str | None) -> int | None:
+    """Return which of several models is the card's own; None where that cannot be told."""
+    if column is not None:
+        return next((i for i, name in enumerate(names) if column.casefold() in name.casefold()), None)
+    if len(names) == 1:
+        return 0
+    own = _key(title.rsplit("/", 1)[-1])
+    alike = [i for i, name in enumerate(names) if own and (own in _key(name) or (_key(name) and _key(name) in own))]
+    if alike:
+        return max(alike, key=lambda i: len(names[i]))
+    return next((i for i, name in enumerate(names) if _OURS.search(name)), None)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def _value(cell: str) -> float | None:
+    match = _NUMBER.match(cell)
+    return None if match is None else float(match.group(1))

@@ -1,0 +1,28 @@
+"""Links in a model folder: they may lead to files of that folder, or to the blobs of the hub's cache, nowhere else."""
+
+from pathlib import Path
+
+from merge.errors import CheckpointError
+
+_READ = {".safetensors", ".json", ".bin", ".model", ".txt", ".jinja"}
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder in which a file that may be read or copied is a link to somewhere else.
+
+    Args:
+        folder: The resolved folder of a model or an adapter. In a hub cache, ``.../snapshots/COMMIT``, whose files are
+            links into ``.../blobs``.
+
+    Raises:
+        CheckpointError: A link leads out of it.
+    """
+    homes = [folder.resolve()]
+    if folder.parent.name == "snapshots":
+        homes.append((folder.parent.parent / "blobs").resolve())
+    for file in sorted(folder.iterdir()):
+        if file.suffix not in _READ or not file.is_symlink():
+            continue
+        target = file.resolve()
+        if not any(target.is_relative_to(home) for home in homes):
+            raise CheckpointError(f"{file}: must not lead out of the model's folder, got {target}; copy the file here")

@@ -1,0 +1,123 @@
+"""Compiles the inner loops once per machine and loads them; without a C++ compiler there are none, and nothing fails.
+
+The library lies in the user's cache under a name made of source, compiler, flags and processor, so that a change of
+any of them compiles anew. It is written beside and renamed, so that processes that start together do not disturb each
+other.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("fused.cpp")
+FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+"""No contraction: a product and a sum round apart, as they do operation by operation."""
+TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
+"""Tried in turn, as not every compiler knows the first ones; none of them changes a result."""
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """Return the compiled loops, or None where they cannot be had or MERGESEARCH_FUSED is 0."""
+    if os.environ.get("MERGESEARCH_FUSED") == "0":
+        return None
+    compiler = _compiler()
+    if compiler is None:
+        log.info("no C++ compiler: merging takes a pass over memory per operation, with the same results")
+        return None
+    try:
+        return _typed(ctypes.CDLL(str(_library(compiler))))
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("merging takes a pass over memory per operation: the fused loops cannot be built: %s", error)
+        return None
+
+
+def _compiler() -> str | None:
+    wanted = os.environ.get("CXX")
+    return shutil.which(wanted) if wanted else next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+
+
+def _library(compiler: str) -> Path:
+    folder = _cache_folder()
+    parts = (SOURCE.read_text(), _version(compiler), repr((FLAGS, TUNED)), platform.machine(), _processor())
+    identity = "\0".join(parts)
+    target = folder / f"fused-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
+    if target.is_file():
+        return target
+    handle, draft = tempfile.mkstemp(suffix=".so", dir=folder)
+    os.close(handle)
+    try:
+        for tuned in TUNED:
+            try:
+                _compile(compiler, (*FLAGS, *tuned), draft)
+                break
+            except subprocess.CalledProcessError:
+                if not tuned:
+                    raise
+        Path(draft).replace(target)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+    return target
+
+
+def _compile(compiler: str, flags: tuple[str, ...], out: str) -> None:
+    command = [compiler, *flags, "-o", out, str(SOURCE)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def _cache_folder() -> Path:
+    """Return a folder that only this user writes to.
+
+    Raises:
+        PermissionError: It belongs to someone else, who could put other code there.
+    """
+    given = os.environ.get("MERGESEARCH_CACHE")
+    root = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mergesearch"
+    folder = root / "loops"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder}: must belong to this user; set MERGESEARCH_CACHE to a folder that does")
+    return folder
+
+
+def _version(compiler: str) -> str:
+    answer = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True, timeout=30)
+    return answer.stdout
+
+
+def _processor() -> str:
+    """Return the processor's features: a cache that machines share must not mix their code."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
+    whole, number, memory = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+    target, source = [whole] * 4, [whole] * 2
+    signatures: dict[str, tuple[list[object], object]] = {
+        "weighted_sum": ([*target, whole, memory, memory, memory], ctypes.c_int32),
+        "combination": ([*target, *source, whole, memory, ctypes.c_int32, ctypes.c_int32, number], ctypes.c_int32),
+        "norms": ([whole, *source, memory, memory], None),
+        "all_finite": ([whole, *source], ctypes.c_int32),
+        "products": ([whole, *source, *source, *source, memory], None),
+        "histogram": ([whole, *source, *source, memory], None),
+        "refine": ([whole, *source, *source, whole, memory], None),
+        "order": ([whole, *source, *source, memory], None),
+        "place_of": ([whole, *source, *source, whole, whole], whole),
+    }
+    for name, (arguments, result) in signatures.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, result
+    return library

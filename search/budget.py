@@ -1,0 +1,120 @@
+"""What a search space deserves: its dimensions, how many trials each needs, and what the budget does not cover."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search.box import grid_values
+from search.family import Family
+from search.samplers import SamplerContext, chosen_sampler
+from search.study import LoadedStudy
+
+PER_NUMBER = 10
+"""Trials per number: the rule n = 10 d (Loeppky, Sacks & Welch, "Choosing the sample size of a computer experiment",
+Technometrics 2009)."""
+PER_CHOICE = 3
+"""Trials per value of a choice: so often each must be seen before one can be told from another."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One dimension.
+
+    Attributes:
+        family: Its family.
+        name: The hole's name.
+        kind: ``number``, ``whole number`` or ``choice``.
+        range: What it may be, in words.
+        used_by: Merge methods that use it; empty when every candidate does.
+        places: Number of places in the recipe that take its value.
+        trials: Trials that it deserves.
+    """
+
+    family: str
+    name: str
+    kind: str
+    range: str
+    used_by: tuple[str, ...]
+    places: int
+    trials: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A study's dimensions against its trials.
+
+    Attributes:
+        rows: Every dimension.
+        families: Trials that each family deserves.
+        trials: Trials that the study has.
+        candidates: Number of different candidates; None where a hole is a continuous range.
+        sampler: The sampler that will be used.
+    """
+
+    rows: tuple[Row, ...]
+    families: dict[str, int]
+    trials: int
+    candidates: int | None
+    sampler: str
+
+    @property
+    def deserved(self) -> int:
+        """Return the trials that all families deserve together."""
+        return sum(self.families.values())
+
+    def warnings(self) -> Iterator[str]:
+        """Go through what is wrong with the budget."""
+        if self.trials < self.deserved:
+            widest = max(self.families, key=lambda name: self.families[name])
+            yield (
+                f"the holes deserve {self.deserved} trials, the study has {self.trials}: raise search.trials, share "
+                f"holes by name, shorten gradients or fix what matters least, first in '{widest}'"
+            )
+        if self.candidates is not None and self.candidates < self.trials:
+            yield f"the space has {self.candidates} candidates, fewer than the {self.trials} trials"
+
+
+def budget_of(study: LoadedStudy) -> Budget:
+    """Return a study's dimensions and what they deserve."""
+    settings, space = study.file.search, study.space
+    rows = tuple(row for family in space.families.values() for row in _rows(family))
+    families = {}
+    for name, family in space.families.items():
+        size, wanted = family.count(), sum(row.trials for row in rows if row.family == name)
+        families[name] = wanted if size is None else min(wanted, size)
+    context = SamplerContext(space, settings.trials, 0, 0, study.objectives())
+    return Budget(rows, families, settings.trials, space.count(), chosen_sampler(settings.sampler, context))
+
+
+def _rows(family: Family) -> Iterator[Row]:
+    for dimension in family.dimensions:
+        kind, words = _in_words(dimension.distribution)
+        used = tuple(sorted(dimension.methods or ()))
+        places = len(dimension.paths)
+        yield Row(family.name, dimension.name, kind, words, used, places, _deserved(dimension.distribution))
+
+
+def _deserved(distribution: BaseDistribution) -> int:
+    points = grid_values(distribution)
+    if points is None:
+        return PER_NUMBER
+    if len(points) == 1:
+        return 0
+    return (
+        PER_CHOICE * len(points)
+        if isinstance(distribution, CategoricalDistribution)
+        else min(PER_NUMBER, PER_CHOICE * len(points))
+    )
+
+
+def _in_words(distribution: BaseDistribution) -> tuple[str, str]:
+    if isinstance(distribution, CategoricalDistribution):
+        return "choice", ", ".join(map(str, distribution.choices))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    words = f"{distribution.low:g} to {distribution.high:g}"
+    if distribution.log:
+        words += ", log"
+    if distribution.step is not None and not (isinstance(distribution, IntDistribution) and distribution.step == 1):
+        words += f", step {distribution.step:g}"
+    return ("whole number" if isinstance(distribution, IntDistribution) else "number"), words

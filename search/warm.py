@@ -1,0 +1,102 @@
+"""Warm starts: recipes and earlier studies that a study begins with."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.trial import TrialState
+
+from search.errors import SpaceError, StudyError
+from search.holes import Scalar
+from search.packed import RECORD
+from search.samplers import Known
+from search.space import SearchSpace
+from search.store import Store, default_url
+from search.study import LoadedStudy, load_study
+
+ASKED = 3
+"""So many of an earlier study's best recipes are asked again: other questions make other values."""
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What a study begins with.
+
+    Attributes:
+        first: Parameters of candidates to ask first, by full Optuna name.
+        sources: Everything that earlier studies scored in this space.
+    """
+
+    first: tuple[Mapping[str, Scalar], ...] = ()
+    sources: tuple[Known, ...] = ()
+
+    def to_json(self) -> str:
+        """Return it as text, read back by ``from_json``."""
+        return json.dumps({"first": list(self.first), "sources": [[dict(s.parameters), s.value] for s in self.sources]})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Warm":
+        """Return what ``to_json`` wrote."""
+        read = json.loads(text)
+        return cls(tuple(read["first"]), tuple(Known(parameters, value) for parameters, value in read["sources"]))
+
+
+def read_warm_start(study: LoadedStudy) -> Warm:
+    """Read every recipe and every earlier study that ``search.warm_start`` names.
+
+    Raises:
+        StudyError: One is missing, fits in no family, or has a value out of its range.
+    """
+    first: list[Mapping[str, Scalar]] = []
+    sources: list[Known] = []
+    for index, name in enumerate(study.file.search.warm_start):
+        place, path = f"{study.place}: search.warm_start[{index}]", Path(name)
+        if path.is_dir():
+            found = _earlier(path, study.space, place)
+            sources += found
+            best = sorted(found, key=lambda known: -known.value)[:ASKED]
+            first += [known.parameters for known in best]
+        elif path.is_file():
+            first.append(_recipe(path, study.space, place))
+        else:
+            raise StudyError(f"{place}: must be the folder of a study or a recipe file, got {name}, which is not there")
+    return Warm(tuple(first), tuple(sources))
+
+
+def _recipe(path: Path, space: SearchSpace, place: str) -> Mapping[str, Scalar]:
+    try:
+        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StudyError(f"{place}: {path}: is no YAML recipe: {str(error).splitlines()[0]}") from None
+    if not isinstance(document, dict):
+        raise StudyError(f"{place}: {path}: must be a recipe with merge_method and models")
+    reasons = []
+    for family in space.families.values():
+        try:
+            return space.parameters(family.name, family.encode(document))
+        except SpaceError as error:
+            reasons.append(str(error).removeprefix(f"{place.split(': ')[0]}: "))
+    raise StudyError(f"{place}: {path}: fits in no family: {'; '.join(reasons)}")
+
+
+def _earlier(folder: Path, space: SearchSpace, place: str) -> list[Known]:
+    """Return the fully scored trials of a study whose recipes fit in a family of this one."""
+    file = folder / "study.yaml"
+    if not file.is_file():
+        raise StudyError(f"{place}: {folder}: must be the folder of a study, as in runs/NAME, has no study.yaml")
+    earlier = load_study(file)
+    store = Store(earlier.file.store or default_url(folder), earlier)
+    records = [t.user_attrs[RECORD] for t in store.finished() if t.state == TrialState.COMPLETE]
+    full = [record for record in records if record.get("stopped_after") is None]
+    found: dict[str, Known] = {}
+    for record in full:
+        encoded = space.encode(record["recipe"])
+        if encoded is not None:
+            parameters = space.parameters(*encoded)
+            found.setdefault(json.dumps(parameters, sort_keys=True), Known(parameters, record["value"]))
+    if not found:
+        raise StudyError(f"{place}: {folder}: none of its {len(full)} scored recipes fits in a family of this study")
+    return list(found.values())

@@ -1,0 +1,207 @@
+"""The report: a study's all is on one page, nothing that it names can act there, and a browser draws it."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from evals.errors import DataError
+from experiments.report.cost import saved
+from experiments.report.depth import curves
+from experiments.report.gather import StudyFacts, gather
+from experiments.report.importance import importances
+from experiments.report.page import report_page, write_report
+from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, question_map
+from merge.recipe import Recipe
+from search.bench import Bench
+from tests.experiments.test_cli import run
+from tests.search.studies import tiny_study
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}<a href='javascript:x'>"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Path:
+    """Return the folder of a finished tiny study."""
+    home = tmp_path_factory.mktemp("report")
+    document = yaml.safe_load(tiny_study(trials=6)) | {"tracking": {"mlflow": None}}
+    (home / "study.yaml").write_text(yaml.safe_dump(document))
+    code, out, err = run("search", home / "study.yaml", "--models-root", tiny_models, "--out", home / "tiny")
+    assert (code, err) == (0, "")
+    assert "report.html" in out
+    return home / "tiny"
+
+
+@pytest.fixture(scope="module")
+def facts(finished: Path) -> StudyFacts:
+    return gather(finished)
+
+
+class _Elements(HTMLParser):
+    """Keeps elements, their attributes, and where they lead."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script>.*?</script>", "<script></script>", page, flags=re.DOTALL)
+
+
+def test_a_search_leaves_a_page_with_the_verdict_first(finished: Path) -> None:
+    page = without_scripts((finished / "report.html").read_text())
+    places = [page.index(f">{words}</h") for words in ("tiny", "Parents against winner", "History", "What it cost")]
+    assert places == sorted(places)
+    assert page.index("Winner: ") < page.index("Parents against winner")
+    assert 'class="best' in page
+    for name in ("scores", "differences", "questions", "cost", "history", "depth", "importances"):
+        assert (finished / "tables" / f"{name}.csv").is_file()
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_the_page_loads_nothing(finished: Path) -> None:
+    elements = _Elements(without_scripts((finished / "report.html").read_text()))
+    assert not set(elements.tags) & {"link", "iframe", "img", "object", "embed", "base", "form"}
+    assert not [value for name, value in elements.attributes if name in {"src", "srcset", "action"}]
+    assert all(str(value).startswith("#") for name, value in elements.attributes if name == "href")
+    assert ("http-equiv", "Content-Security-Policy") in elements.attributes
+
+
+def test_hostile_names_prompts_and_answers_stay_text(facts: StudyFacts) -> None:
+    assert facts.verdict is not None
+    entries = tuple(
+        replace(e, record=replace(e.record, name=HOSTILE, family=HOSTILE, reason=HOSTILE, params={HOSTILE: HOSTILE}))
+        for e in facts.entries
+    )
+    scores = {HOSTILE if name == facts.verdict.winner else name: of for name, of in facts.verdict.scores.items()}
+    verdict = replace(facts.verdict, winner=HOSTILE, family=HOSTILE, scores=scores, recipe_yaml=HOSTILE, ended=HOSTILE)
+    judged = Judged(HOSTILE, HOSTILE, 1.0, 0.0, 1.0, Text(HOSTILE, (HOSTILE, "b"), HOSTILE))
+    found = QuestionMap(HOSTILE, (TaskMap(HOSTILE, False, (judged,), (judged,), 0),), HOSTILE)
+    page = report_page(replace(facts, entries=entries, verdict=verdict), found)
+    whole, plain = _Elements(page), report_page(facts, None)
+    assert whole.tags.count("script") == _Elements(plain).tags.count("script") == 3
+    assert not {"img", "a href"} & set(whole.tags)
+    assert not [name for name, _ in whole.attributes if name.startswith("on")]
+    assert not [value for name, value in whole.attributes if name == "href" and not str(value).startswith("#")]
+    assert "alert(1)" in page
+    figures = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, flags=re.DOTALL)
+    assert figures is not None
+    assert "<" not in figures[1]
+    assert r"\u003ca" not in figures[1], "Plotly reads links in texts"
+
+
+def test_an_unfinished_study_has_a_report_too(facts: StudyFacts) -> None:
+    page = report_page(replace(facts, verdict=None), None)
+    assert "No verdict yet" in page
+    assert "Parents against winner" not in page
+
+
+def test_questions_won_and_lost_have_their_text(facts: StudyFacts) -> None:
+    found = question_map(facts)
+    assert found is not None
+    assert found.remark == ""
+    for task in found.tasks:
+        assert len(task.won) + len(task.lost) + task.level == 12
+        assert all(one.gain > 0 for one in task.won)
+        assert all(one.text is not None and one.text.gold for one in (*task.won, *task.lost))
+    assert [task.score for task in found.tasks] == ["mini_arc/acc_norm", "mini_gsm8k/gold_bits_per_byte"]
+
+
+def test_questions_whose_data_are_gone_are_told_by_id(facts: StudyFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: Bench) -> None:
+        raise DataError("data: must be there, got none")
+
+    monkeypatch.setattr(Bench, "tasks", property(gone))
+    found = question_map(facts)
+    assert found is not None
+    assert found.remark == "the questions' texts are not at hand: data: must be there, got none"
+    assert "must be there" in report_page(facts, found)
+
+
+def test_a_study_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+    code, _, err = run("report", tmp_path)
+    assert code == 2
+    assert err == f"error: {tmp_path}: must be the folder of a study, as in runs/NAME\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_few_trials_tell_no_importances(facts: StudyFacts) -> None:
+    assert all("too few" in found.remark for found in importances(facts))
+
+
+def test_racing_saves_what_a_stopped_trial_was_not_asked(facts: StudyFacts) -> None:
+    (first, *_) = facts.trials
+    stopped = replace(first, asked=8, record=replace(first.record, state="stopped", parts={"score": 2.0}))
+    others = tuple(e for e in facts.entries if e.record.kind != "trial")
+    account = saved(replace(facts, entries=(*others, stopped)))
+    assert (account.stopped, account.questions, account.questions_share) == (1, 24, 0.75)
+    assert account.seconds == pytest.approx(6.0)
+
+
+def test_parameters_over_depth_follow_filters_gradients_and_slices() -> None:
+    recipe = Recipe.from_mapping(
+        {
+            "merge_method": "slerp",
+            "base_model": "a",
+            "slices": [
+                {"sources": [{"model": m, "layer_range": [0, 3]} for m in ("a", "b")]},
+                {"sources": [{"model": m, "layer_range": [3, 5]} for m in ("a", "b")], "parameters": {"t": 0.25}},
+            ],
+            "parameters": {"t": [{"filter": "mlp", "value": [0, 1]}, {"value": 0.5}]},
+        },
+        place="recipe",
+    )
+    found = {curve.label: dict(zip(curve.depth, curve.values, strict=True)) for curve in curves(recipe)}
+    assert {depth: found["mlp"][depth] for depth in (0.0, 1.0, 2.0)} == {0.0: 0.0, 1.0: 0.5, 2.0: 1.0}
+    assert set(found["other tensors"].values()) == {0.5, 0.25}
+    assert found["other tensors"][4.0] == 0.25
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Return a browser that can be run without a screen, or skip."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if (found := shutil.which(name)) is not None:
+            return found
+    pytest.skip("no Chromium on this machine")
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "profile"
+    shutil.rmtree(tmp_path / "profile", ignore_errors=True)
+
+
+def test_a_browser_without_a_network_draws_every_figure(finished: Path, chromium: str, profile: Path) -> None:
+    path = write_report(finished)
+    command = [
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+        f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
+        "--virtual-time-budget=10000", "--dump-dom", path.as_uri(),
+    ]  # fmt: skip
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    figures = path.read_text().count("data-figure=")
+    assert figures >= 2
+    assert f'data-drawn="{figures}"' in told.stdout
+    assert "CONSOLE" not in told.stderr, told.stderr
+
+
+def test_tables_beside_the_page_can_be_read_again(finished: Path) -> None:
+    scores = pd.read_csv(finished / "tables" / "scores.csv", index_col="metric")
+    assert "objective" in scores.index
+    cost = pd.read_csv(finished / "tables" / "cost.csv", index_col="part")
+    assert cost["tokens run"].to_dict()["total"] < cost["tokens unshared"].to_dict()["total"]

@@ -1,0 +1,69 @@
+"""The ready studies: every one loads, every recipe is mergekit's, and the small ones are the large ones shrunk."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from merge.recipe import load_recipes
+from search.study import load_study
+
+STUDIES = Path(__file__).resolve().parent.parent.parent / "experiments" / "studies"
+NAMES = ["biomed-llama3", "block-expansion", "mistral-dare-slerp", "phigment6", "tutorial"]
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(STUDIES)))
+def test_every_file_loads(path: Path) -> None:
+    if path.parent.name == "recipes":
+        assert load_recipes(path)
+    else:
+        assert load_study(path).file.families
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_small_study_has_the_families_and_baselines_of_the_large_one(name: str) -> None:
+    large, small = (load_study(STUDIES / folder / f"{name}.yaml").file for folder in ("", "small"))
+    assert small.study == f"small-{large.study}"
+    assert list(large.families) == list(small.families)
+    assert list(large.baselines) == list(small.baselines)
+    methods = [{key: family.get("merge_method") for key, family in file.families.items()} for file in (large, small)]
+    assert methods[0] == methods[1]
+
+
+@pytest.mark.parametrize("folder", ["", "small"])
+@pytest.mark.parametrize(
+    ("study", "baseline", "recipe"),
+    [
+        ("block-expansion", "published", "block-expansion"),
+        ("biomed-llama3", "published", "biomed-llama3"),
+        ("mistral-dare-slerp", "published dare_ties", "mistral-dare-ties"),
+        ("mistral-dare-slerp", "published slerp", "mistral-slerp"),
+        ("phigment6", "published", "phigment6"),
+        ("tutorial", "tutorial slerp", "tutorial-slerp"),
+        ("tutorial", "tutorial ties", "tutorial-ties"),
+        ("tutorial", "tutorial dare_ties", "tutorial-dare-ties"),
+        ("tutorial", "tutorial passthrough", "tutorial-passthrough"),
+    ],
+)
+def test_what_a_study_calls_published_is_the_recipe_beside_it(
+    folder: str, study: str, baseline: str, recipe: str
+) -> None:
+    known = load_study(STUDIES / folder / f"{study}.yaml").known[baseline]
+    assert known.digest() == load_recipes(STUDIES / folder / "recipes" / f"{recipe}.yaml")[-1].digest()
+
+
+def test_the_recipe_of_a_saved_page_is_the_one_that_is_ready(shared: Path) -> None:
+    from experiments.reproduce.page import read_page
+    from experiments.reproduce.recipes import find_recipes
+
+    for page, name in (("openchat-40-layers", "block-expansion"), ("llama3-merge-biomed", "biomed-llama3")):
+        (found,) = find_recipes(read_page(str(shared / "cards" / f"{page}.txt")))
+        (ready,) = load_recipes(STUDIES / "recipes" / f"{name}.yaml")
+        assert found.recipe.digest() == ready.digest()
+
+
+def test_the_command_in_each_file_names_the_file() -> None:
+    for path in STUDIES.rglob("*.yaml"):
+        text = path.read_text()
+        assert f"experiments/studies/{path.relative_to(STUDIES)}" in text
+        assert yaml.safe_load_all(text)

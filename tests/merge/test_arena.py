@@ -1,0 +1,35 @@
+"""Memory of candidates: tensors keep their values, their ties and their own count of changes."""
+
+import torch
+from torch import nn
+
+from merge.arena import CHUNK, Arena, settle
+
+
+def test_what_is_kept_is_a_copy_of_its_own() -> None:
+    arena = Arena()
+    tensors = [torch.randn(3, 5), torch.ones(7, dtype=torch.bfloat16), torch.empty(0), torch.tensor(2.0)]
+    kept = [arena.keep(tensor) for tensor in tensors]
+    assert all(torch.equal(now, then) and now.dtype == then.dtype for now, then in zip(kept, tensors, strict=True))
+    before = kept[1]._version
+    kept[0].add_(1)
+    assert kept[1]._version == before
+    assert not torch.equal(kept[0], tensors[0])
+
+
+def test_a_tensor_larger_than_a_chunk_has_its_own() -> None:
+    large = torch.arange(CHUNK // 4 + 1, dtype=torch.int32)
+    arena = Arena()
+    small = arena.keep(torch.ones(4))
+    assert torch.equal(arena.keep(large), large)
+    assert torch.equal(small, torch.ones(4))
+
+
+def test_a_settled_model_computes_the_same_and_stays_tied() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    model = nn.Sequential(first, second)
+    wanted = model(torch.ones(1, 4))
+    settle(model)
+    assert torch.equal(model(torch.ones(1, 4)), wanted)
+    assert first.weight.data_ptr() == second.weight.data_ptr()

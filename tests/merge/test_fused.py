@@ -1,0 +1,190 @@
+"""The fused loops give the bits of the same formula taken operation by operation, for every method and dtype."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from merge import fused, native
+from merge.group import Group
+from merge.keeping import Cut
+from merge.masks import CounterDraws
+from merge.method import AbstractFused, AbstractMethod
+from merge.methods import get_method, method_names
+from merge.prepared import Facts
+from merge.selection import magnitude_cut
+from merge.sparsify import TaskVector, largest
+from tests.contracts.test_every_method import instance
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+pytestmark = pytest.mark.filterwarnings("ignore:epsilon .* is narrowed")
+needs_compiler = pytest.mark.skipif(native.load() is None, reason="no C++ compiler: there are no fused loops to test")
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "load", lambda: None)
+
+
+def tensors_of(count: int, size: int, dtype: torch.dtype, seed: int) -> list[Tensor]:
+    """Return a base and parents near it; coarse numbers, so that magnitudes are often equal or zero."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(size, generator=generator)
+    changes = [(torch.randn(size, generator=generator) * 8).round() / 64 for _ in range(count)]
+    return [base.to(dtype), *((base + change).to(dtype) for change in changes)]
+
+
+def merged(method: AbstractMethod, base: Tensor, parents: list[Tensor], dtype: torch.dtype, *, loops: bool) -> Tensor:
+    facts = Facts(1 << 24)
+    root = base if get_method(method.method).base_model == "required" else None
+    with pytest.MonkeyPatch.context() as patch:
+        if not loops:
+            patch.setattr(native, "load", lambda: None)
+        group = Group.of(parents, root, draws=CounterDraws(3, facts))
+        kernel = method.kernel(group)
+        out = torch.empty(group.size, dtype=dtype)
+        if loops and isinstance(kernel, AbstractFused) and kernel.write(out, dtype) is not None:
+            return out
+        for span in group.spans():
+            out[span] = kernel(span).to(dtype)
+        return out
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_pass_gives_the_bits_of_many(name: str, dtype: torch.dtype) -> None:
+    low, high = get_method(name).parents
+    for count in range(max(low, 1), min(high or 7, 7) + 1):
+        base, *parents = tensors_of(count, 2 * fused.LANES + 77, dtype, seed=count)
+        for density in (0.9, 0.31, 1.0):
+            method = instance(name, count, density=density)
+            ways = [merged(method, base, parents, dtype, loops=loops) for loops in (True, False)]
+            assert torch.equal(*(way.view(torch.uint8) for way in ways)), (count, density)
+
+
+@needs_compiler
+@settings(max_examples=25, deadline=None)
+@given(
+    dtypes=st.lists(st.sampled_from(DTYPES), min_size=4, max_size=4),
+    size=st.integers(1, 3 * fused.LANES),
+    weights=st.lists(st.floats(-2, 2), min_size=3, max_size=3),
+    densities=st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
+    flags=st.tuples(st.booleans(), st.booleans()),
+    name=st.sampled_from(["ties", "dare_ties", "dare_linear", "breadcrumbs_ties", "della"]),
+)
+def test_mixed_dtypes_and_densities_give_the_same_bits(
+    dtypes: list[torch.dtype],
+    size: int,
+    weights: list[float],
+    densities: list[float],
+    flags: tuple[bool, bool],
+    name: str,
+) -> None:
+    tensors = [x.to(dtype) for x, dtype in zip(tensors_of(3, size, torch.float32, size), dtypes, strict=True)]
+    kind = get_method(name)
+    given_values: dict[str, object] = {"weight": tuple(weights), "density": tuple(densities)}
+    given_values |= {"normalize": flags[0], "rescale": flags[1]}
+    known = kind.parameters()
+    per_model = {n: (p.default,) * 3 for n, p in known.items() if p.per_model and n not in given_values}
+    method = kind(**{n.replace("lambda", "lambda_"): v for n, v in (given_values | per_model).items()})
+    ways = [merged(method, tensors[0], tensors[1:], dtypes[0], loops=loops) for loops in (True, False)]
+    assert torch.equal(*(way.view(torch.uint8) for way in ways))
+
+
+@needs_compiler
+def test_half_precision_is_rounded_as_torch_does() -> None:
+    every_half = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
+    words = torch.randint(-(1 << 31), (1 << 31) - 1, (1 << 16,), generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.bfloat16, torch.float16):
+        halves = every_half.view(dtype)
+        finite = halves[halves.isfinite()]
+        wide = torch.empty(len(finite))
+        fused.weighted_sum(wide, torch.float32, [finite], [1.0])
+        assert torch.equal(wide, finite.float())
+        numbers = words.to(torch.int32).view(torch.float32)
+        numbers = numbers[numbers.isfinite()]
+        out = torch.empty(len(numbers), dtype=dtype)
+        fused.weighted_sum(out, dtype, [numbers], [1.0])
+        assert torch.equal(out.view(torch.int16), numbers.to(dtype).view(torch.int16))
+
+
+@needs_compiler
+def test_a_value_that_overflows_the_result_is_noticed() -> None:
+    large = torch.full((5,), 60_000.0)
+    for dtype, fits in ((torch.float32, True), (torch.bfloat16, True), (torch.float16, False)):
+        assert fused.weighted_sum(torch.empty(5, dtype=dtype), dtype, [large], [2.0]) is fits
+    assert not fused.weighted_sum(torch.empty(5), torch.float16, [large], [2.0])
+
+
+@needs_compiler
+@pytest.mark.parametrize("ties", ["first", "last"])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_cuts_are_those_of_a_stable_sort(ties: str, *, ordered: bool) -> None:
+    base, parent = tensors_of(1, 5000, torch.float32, seed=5)
+    group = Group.of([parent], base)
+    group.facts.budget = 1 << 20 if ordered else 0
+    vector = TaskVector(group, group.parents[0])
+    magnitudes = (parent - base).abs()
+    order = torch.argsort(magnitudes, descending=True, stable=True)
+    if ties == "last":
+        order = 4999 - torch.argsort(magnitudes.flip(0), descending=True, stable=True)
+    for count in (1, 2, 700, 2500, 4999, 5000):
+        cut = magnitude_cut(vector, count, ties="first" if ties == "first" else "last")
+        kept = torch.cat([cut(span, (parent - base)[span]) for span in group.spans()])
+        assert set(kept.nonzero().reshape(-1).tolist()) == set(order[:count].tolist())
+    assert group.facts.holds(("order", vector.key)) is ordered
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_a_compiler_everything_still_works() -> None:
+    base, parent = tensors_of(1, 100, torch.float32, seed=1)
+    group = Group.of([parent], base)
+    assert not group.fusable
+    assert isinstance(TaskVector(group, group.parents[0], largest(0.5)).keep, Cut)
+
+
+@needs_compiler
+def test_the_library_is_built_once_and_again_when_its_place_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERGESEARCH_CACHE", str(tmp_path))
+    native.load.cache_clear()
+    try:
+        assert native.load() is not None
+        built = list((tmp_path / "loops").iterdir())
+        assert len(built) == 1
+        before = built[0].stat().st_mtime_ns
+        native.load.cache_clear()
+        assert native.load() is not None
+        assert built[0].stat().st_mtime_ns == before
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        native.load.cache_clear()
+        assert native.load() is None
+    finally:
+        monkeypatch.undo()
+        native.load.cache_clear()
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_entry_that_is_not_finite_is_found(dtype: torch.dtype) -> None:
+    tensor = torch.full((1000,), torch.finfo(dtype).max, dtype=dtype)
+    assert fused.all_finite(tensor)
+    for value in (torch.inf, -torch.inf, torch.nan):
+        spoiled = tensor.clone()
+        spoiled[777] = value
+        assert not fused.all_finite(spoiled)
+
+
+@needs_compiler
+def test_what_is_dropped_is_no_part_of_a_norm() -> None:
+    base, parent = tensors_of(1, 3000, torch.float32, seed=2)
+    group = Group.of([parent], base)
+    vector = TaskVector(group, group.parents[0])
+    cut = magnitude_cut(vector, 1000)
+    exact = (parent - base).abs().double().sort(descending=True).values[:1000].sum()
+    assert fused.norm_of_kept(vector, cut) == pytest.approx(float(exact), rel=1e-12)
