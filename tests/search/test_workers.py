@@ -12,6 +12,7 @@ from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner
 from search.pause import silent
+from search.proposals import prepare_proposals
 from search.records import Failed
 from search.store import Store
 from tests.faults.made_up import Helpers, context, help_out, lead
@@ -58,6 +59,29 @@ def test_after_a_worker_is_killed_every_trial_is_there_once_under_its_number(tmp
     url = f"sqlite:///{tmp_path / 'study.db'}"
     heard = lead(url, SETTINGS, Murder(1, url, SETTINGS, 0.4))
     assert trials_of(heard) == trials_of(lead(f"sqlite:///{tmp_path / 'alone.db'}", SETTINGS))
+    assert [line for line in heard.lines if "is gone; its trial" in line], heard.lines
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_a_process_that_died_between_two_values_of_a_trial_changes_neither(tmp_path: Path, sampler: str) -> None:
+    study = fake_study(search={**SETTINGS, "sampler": sampler})
+    found = []
+    for name in ("whole", "halved"):
+        store = Store(f"sqlite:///{tmp_path / name}", study)
+        prepare_proposals(study, store, None, leads=False)
+        store.claims.open(12)
+        trial = store.claims.claim()
+        assert trial is not None
+        if name == "halved":
+            trial.suggest_float("models.a.weight", 0.0, 1.0)
+            store.claims.release()
+            store.claims.sweep()
+            prepare_proposals(study, store, None, leads=False)
+            trial = store.claims.claim()
+            assert trial is not None
+        found.append(study.space.suggest(trial).values)
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) == 2
 
 
 def claims_of(store: Store, host: str | None = None) -> Claims:
