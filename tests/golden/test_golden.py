@@ -26,6 +26,10 @@ TIES_AT_THRESHOLD = {"ties_fp32_out_bf16_qwen2": 0.05}
 SUMS_IN_ANY_ORDER = {"multislerp", "sce", "ram", "ramplus_tl", "nearswap"}
 """The reference sums these in an order that changes from run to run."""
 
+NORMS = {"karcher", "nuslerp"}
+"""In float32 they divide by norms, which the linear algebra library sums in an order that depends on the make of the
+processor: equal bits on the reference's make, the reference material's 1e-6 on every other."""
+
 LAST_BIT = {"tokenizer_block_llama_fp32"}
 """Where the last bit of float32 differs; the tolerance is that of the reference material, 1e-6. The padding rows are a
 mean over all tokens, summed in an order of tokens that changes from run to run of the reference."""
@@ -88,7 +92,8 @@ def test_compatibility_mode_gives_the_reference_bits(
         name: (t.shape, t.dtype) for name, t in expected.items()
     }
     for name, wanted in expected.items():
-        if methods & SUMS_IN_ANY_ORDER or case.name in LAST_BIT:
+        norms = bool(methods & NORMS) and wanted.dtype == torch.float32
+        if norms or methods & SUMS_IN_ANY_ORDER or case.name in LAST_BIT:
             assert (result[name].double() - wanted.double()).abs().max() <= 1e-6, name
         else:
             assert torch.equal(result[name].view(torch.uint8), wanted.view(torch.uint8)), name
