@@ -1,14 +1,15 @@
 """LoRA adapters, folded into their base tensor by tensor: W + (alpha / r) B A, summed in float32."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
 
+from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
 from merge.links import check_links
 from merge.safetensors_file import Header, read_headers
@@ -25,6 +26,11 @@ _REFUSED = {
     "arrow_config": "Arrow routing",
 }
 _PREFIX = "base_model.model."
+_LARGEST_ALPHA = 1e6
+_LONGEST = 200
+_REPEATS = re.compile(r"[*+{]")
+_REPEATED = re.compile(r"\)[*+{?]|\\\d|\(\?[^:]")
+"""A group that is repeated, a group that is referred to, and groups that look around: what can take for ever."""
 
 
 class Adapter:
@@ -65,6 +71,9 @@ class Adapter:
         for name, (down, up) in self._pairs.items():
             if name not in base:
                 continue
+            if any(len(self.headers[part].shape) != 2 or 0 in self.headers[part].shape for part in (down, up)):
+                faults.append(f"{name}: lora_A and lora_B must be matrices that are not empty")
+                continue
             made = (self.headers[up].shape[0], self.headers[down].shape[1])
             made = made[::-1] if self._transposed else made
             if made != base[name].shape or self.headers[up].shape[1] != self.headers[down].shape[0]:
@@ -97,14 +106,14 @@ class Adapter:
         return bool(self.config.get("fan_in_fan_out"))
 
     def _scale(self, name: str, rank: int) -> float:
-        patterns = self.config.get("alpha_pattern")
-        alpha = _number(self.config.get("lora_alpha", 8))
+        alpha: Any = self.config.get("lora_alpha", 8)
+        patterns: Any = self.config.get("alpha_pattern") or {}
         module = name.removesuffix(".weight")
-        for pattern, value in patterns.items() if isinstance(patterns, Mapping) else ():
+        for pattern, value in patterns.items():
             if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
-                alpha = _number(value)
+                alpha = value
                 break
-        return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+        return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
     def _sort(self, name: str) -> None:
         short = name.removeprefix(_PREFIX)
@@ -124,9 +133,11 @@ class Adapter:
 def _config(folder: Path) -> dict[str, object]:
     file = folder / "adapter_config.json"
     try:
-        config = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: must be PEFT's adapter configuration, got {error}") from None
+        config = read_json(read_text(file), str(file))
+    except OSError as error:
+        raise CheckpointError(f"{file}: must be PEFT's adapter configuration, got {error.strerror}") from None
+    except DocumentError as error:
+        raise CheckpointError(f"{error}; fetch it again") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise CheckpointError(f"{file}: peft_type must be LORA, got {kind!r}; merge the adapter with PEFT first")
@@ -135,9 +146,25 @@ def _config(folder: Path) -> dict[str, object]:
         used.append("trained biases")
     if used:
         raise CheckpointError(f"{file}: must be plain LoRA, got {', '.join(used)}; merge the adapter with PEFT first")
+    _check_scale(config, file)
     return config
 
 
-def _number(value: object) -> float:
-    assert isinstance(value, int | float)
-    return float(value)
+def _check_scale(config: Mapping[str, object], file: Path) -> None:
+    """Check what the scale of the change is made of; patterns are a stranger's, and must be matched at once."""
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, Mapping):
+        raise CheckpointError(f"{file}: alpha_pattern: must be a mapping of modules to numbers, got {patterns!r:.60}")
+    for key, value in (("lora_alpha", config.get("lora_alpha", 8)), *(("alpha_pattern", v) for v in patterns.values())):
+        if type(value) not in (int, float) or not abs(value) < _LARGEST_ALPHA:
+            raise CheckpointError(f"{file}: {key}: must be a number, got {value!r:.60}")
+    for pattern in patterns:
+        try:
+            good = len(pattern) <= _LONGEST and len(_REPEATS.findall(pattern)) <= 2 and not _REPEATED.search(pattern)
+            re.compile(pattern)
+        except re.error:
+            good = False
+        if not good:
+            raise CheckpointError(
+                f"{file}: alpha_pattern: must be module names or patterns with two repeats at most, got {pattern!r:.60}"
+            )

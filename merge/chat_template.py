@@ -1,12 +1,15 @@
 """Chat templates by name, from the parents, or as given."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
 
 from merge.checkpoint import Checkpoint
-from merge.errors import RecipeError, did_you_mean
+from merge.documents import DocumentError, read_json, read_text
+from merge.errors import CheckpointError, RecipeError, did_you_mean
 from merge.recipe import Recipe
+
+LARGEST = 50_000_000
+"""Bytes of a tokenizer's settings."""
 
 TEMPLATES = {
     "chatml": (
@@ -44,6 +47,7 @@ def chat_template(recipe: Recipe, opened: Callable[[str], Checkpoint]) -> str | 
 
     Raises:
         RecipeError: The name is not known.
+        CheckpointError: A parent's template cannot be read.
     """
     wanted = recipe.chat_template
     if wanted is None or "{" in wanted:
@@ -60,9 +64,12 @@ def chat_template(recipe: Recipe, opened: Callable[[str], Checkpoint]) -> str | 
 
 
 def _own(checkpoint: Checkpoint) -> str | None:
-    file = checkpoint.folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text("utf-8")
-    settings = checkpoint.folder / "tokenizer_config.json"
-    text = json.loads(settings.read_text("utf-8")).get("chat_template") if settings.is_file() else None
+    file, settings = (checkpoint.folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
+    try:
+        if file.is_file():
+            return read_text(file)
+        read = read_json(read_text(settings, LARGEST), str(settings)) if settings.is_file() else None
+    except (OSError, DocumentError) as error:
+        raise CheckpointError(f"{error}; fetch it again") from None
+    text = read.get("chat_template") if isinstance(read, dict) else None
     return text if isinstance(text, str) else None

@@ -1,7 +1,6 @@
 """A read-only view of a model folder: names, shapes, dtypes and lazy tensors; adapters folded in."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from merge.adapter import Adapter
+from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
 from merge.links import check_links
 from merge.pickled import open_pickled
@@ -20,6 +20,8 @@ from merge.safetensors_file import Header, read_headers
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+LARGEST_JSON = 50_000_000
+"""Bytes of a config or an index; that of the largest models has some 5 MB."""
 
 
 class Checkpoint:
@@ -137,12 +139,12 @@ def _headers(folder: Path, reference: str) -> dict[str, Header]:
             raise CheckpointError(f"{reference}: {folder} must hold {SINGLE} or {INDEX}; convert it to safetensors")
         return read_headers(folder / SINGLE)
     where = _json(index, reference).get("weight_map")
-    if not isinstance(where, dict) or not where:
-        raise CheckpointError(f"{index}: must have a weight_map")
-    outside = sorted({str(file) for file in where.values() if Path(str(file)).name != str(file)})
+    if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
+        raise CheckpointError(f"{index}: must have a weight_map of tensors to file names; fetch it again")
+    outside = sorted({file for file in where.values() if Path(file).name != file or not file})
     if outside:
         raise CheckpointError(f"{index}: weight_map must name files beside it, got {outside[0]}; repair the index")
-    missing = sorted({str(file) for file in where.values()} - {file.name for file in folder.iterdir()})
+    missing = sorted(set(where.values()) - {file.name for file in folder.iterdir() if file.is_file()})
     if missing:
         raise CheckpointError(f"{reference}: {folder} must hold {', '.join(missing)}; fetch the rest of the model")
     shards = {file: read_headers(folder / file) for file in sorted(set(where.values()))}
@@ -154,11 +156,13 @@ def _headers(folder: Path, reference: str) -> dict[str, Header]:
 
 def _json(file: Path, reference: str) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_text("utf-8"))
+        document = read_json(read_text(file, LARGEST_JSON), str(file))
     except FileNotFoundError:
         raise CheckpointError(f"{reference}: {file.parent} must hold {file.name}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise CheckpointError(f"{file}: must be JSON, got {error}") from None
+    except DocumentError as error:
+        raise CheckpointError(f"{error}; fetch it again") from None
     if not isinstance(document, dict):
         raise CheckpointError(f"{file}: must be a JSON object, got {type(document).__name__}")
     return document

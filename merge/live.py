@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,9 @@ from merge.tokenizer import load_tokenizer_of
 
 if TYPE_CHECKING:
     from merge.engine import Merger
+
+SLACK = 100_000_000
+"""Values that a model may hold beside its weights, such as tables of positions."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,21 @@ def destinations(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in found.items() if not (is_head(name) and tensor.data_ptr() in places)}
 
 
+def _check_outline(outline: Any, plan: Plan) -> None:
+    """Compare a model without memory with the weights that it is for, before what its config asks for is allocated.
+
+    Raises:
+        CompatibilityError: Names or shapes differ, or it needs far more memory than the weights.
+    """
+    destinations(outline, plan)
+    wanted = sum(tensor.numel() for tensor in (*outline.parameters(), *outline.buffers()))
+    have = sum(prod(tensor.shape) for tensor in plan.tensors)
+    if wanted > 2 * have + SLACK:
+        raise CompatibilityError(
+            f"{plan.donor}: config.json must describe the weights, got a model of {wanted} values for {have}"
+        )
+
+
 def new_live_model(merger: Merger, recipe: Recipe, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
     """Return a model of the recipe's architecture, in evaluation mode and without gradients; its weights are unset.
 
@@ -127,12 +146,18 @@ def new_live_model(merger: Merger, recipe: Recipe, *, dtype: torch.dtype = torch
     try:
         config = AutoConfig.for_model(**plan.config)
         with no_init_weights():
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{plan.donor}: transformers cannot build it: {str(error).splitlines()[0]}") from None
-    folder = merger.checkpoint(plan.donor).folder
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+            with torch.device("meta"):
+                outline = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+            _check_outline(outline, plan)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        folder = merger.checkpoint(plan.donor).folder
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+    except CompatibilityError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each architecture fails in its own way over a config that it cannot have
+        said = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"{plan.donor}: transformers cannot build it: {type(error).__name__}: {said}") from None
     model.tie_weights()
     model = model.to(device).eval().requires_grad_(False)
     settle(model)

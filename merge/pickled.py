@@ -1,13 +1,17 @@
 """Old checkpoints in PyTorch's own format, read with ``weights_only`` and memory-mapped."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError
 from merge.safetensors_file import Header
+
+LARGEST = 50_000_000
+"""Bytes of an index."""
 
 
 class Pickled:
@@ -32,16 +36,32 @@ def open_pickled(folder: Path) -> Pickled:
     Raises:
         CheckpointError: A file is missing, or holds more than tensors.
     """
-    index = folder / "pytorch_model.bin.index.json"
-    names = ["pytorch_model.bin"]
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     files: dict[Path, dict[str, Tensor]] = {}
-    for name in names:
+    for name in _names(folder):
         try:
-            files[folder / name] = torch.load(folder / name, map_location="cpu", mmap=True, weights_only=True)
+            found = torch.load(folder / name, map_location="cpu", mmap=True, weights_only=True)
         except Exception as error:  # noqa: BLE001 (torch raises many kinds; all mean the file is no good)
-            raise CheckpointError(
-                f"{folder / name}: must hold tensors only, got {str(error).splitlines()[0]}"
-            ) from None
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{folder / name}: must hold tensors only, got {said}") from None
+        if not isinstance(found, Mapping) or not all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
+        ):
+            raise CheckpointError(f"{folder / name}: must hold tensors by name, got something else; fetch it again")
+        files[folder / name] = dict(found)
     return Pickled(files)
+
+
+def _names(folder: Path) -> list[str]:
+    index = folder / "pytorch_model.bin.index.json"
+    if not index.is_file():
+        return ["pytorch_model.bin"]
+    try:
+        document = read_json(read_text(index, LARGEST), str(index))
+    except (OSError, DocumentError) as error:
+        raise CheckpointError(f"{error}; fetch it again") from None
+    where = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(where, dict) or not all(
+        isinstance(file, str) and file and Path(file).name == file for file in where.values()
+    ):
+        raise CheckpointError(f"{index}: must have a weight_map that names files beside it; repair the index")
+    return sorted(set(where.values()))

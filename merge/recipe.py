@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
+from merge.documents import DocumentError, read_text, read_yaml
 from merge.errors import RecipeError, did_you_mean
 from merge.recipe_faults import document_faults, yaml_path
 from merge.references import reference_text
@@ -205,13 +206,11 @@ def load_recipes(path: Path) -> tuple[Recipe, ...]:
         RecipeError: It cannot be read, is no YAML, or a document is wrong.
     """
     try:
-        documents = [document for document in yaml.safe_load_all(path.read_text("utf-8")) if document is not None]
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise RecipeError(f"{where}: is not YAML: {getattr(error, 'problem', None) or error}") from None
+        documents = read_yaml(read_text(path), str(path))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except DocumentError as error:
+        raise RecipeError(str(error)) from None
     if not documents:
         raise RecipeError(f"{path}: must hold a recipe, got an empty file")
     places = [f"{path}" if len(documents) == 1 else f"{path}: document {n}" for n in range(1, len(documents) + 1)]

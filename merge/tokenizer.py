@@ -145,10 +145,12 @@ def load_tokenizer_of(checkpoint: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder)
-    except (OSError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise CheckpointError(f"{checkpoint.reference}: must have a tokenizer, got {said}") from None
+        return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - each kind of tokenizer fails in its own way over a broken file
+        said = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(
+            f"{checkpoint.reference}: {checkpoint.folder} must have a tokenizer, got {type(error).__name__}: {said}"
+        ) from None
 
 
 def _extend(tokenizer: Any, others: Sequence[Any]) -> None:

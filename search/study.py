@@ -7,11 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evals.suites import load_suite
 from evals.tasks import TaskSpec
+from merge.documents import DocumentError, read_text, read_yaml
 from merge.errors import RecipeError
 from merge.recipe import Recipe
 from search.constraints import Bound
@@ -271,21 +271,23 @@ def load_study(path: Path) -> LoadedStudy:
         StudyError: It cannot be read, is no YAML, or does not hold together; one line per fault.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        text = read_text(path)
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except DocumentError as error:
+        raise StudyError(str(error)) from None
     return parse_study(text, place=path.name)
 
 
 def parse_study(text: str, *, place: str) -> LoadedStudy:
     """Check the text of a study file; see ``load_study``."""
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
-        raise StudyError(f"{where}: is not YAML: {getattr(error, 'problem', None) or error}") from None
-    return LoadedStudy(document, place=place)
+        documents = read_yaml(text, place)
+    except DocumentError as error:
+        raise StudyError(str(error)) from None
+    if len(documents) > 1:
+        raise StudyError(f"{place}: must hold one study, got {len(documents)} documents; remove '---' and what follows")
+    return LoadedStudy(documents[0] if documents else None, place=place)
 
 
 def differences(old: object, new: object, path: str = "") -> Iterator[str]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.trial import TrialState
 
+from merge.documents import DocumentError, read_text, read_yaml
 from search.errors import SpaceError, StudyError
 from search.holes import Scalar
 from search.packed import RECORD
@@ -68,11 +68,12 @@ def read_warm_start(study: LoadedStudy) -> Warm:
 
 def _recipe(path: Path, space: SearchSpace, place: str) -> Mapping[str, Scalar]:
     try:
-        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{place}: {path}: is no YAML recipe: {str(error).splitlines()[0]}") from None
+        documents = read_yaml(read_text(path), f"{place}: {path}")
+    except (OSError, DocumentError) as error:
+        raise StudyError(f"{place}: {path}: is no YAML recipe: {error}") from None
+    document: Any = documents[0] if len(documents) == 1 else None
     if not isinstance(document, dict):
-        raise StudyError(f"{place}: {path}: must be a recipe with merge_method and models")
+        raise StudyError(f"{place}: {path}: must be one recipe with merge_method and models")
     reasons = []
     for family in space.families.values():
         try:
