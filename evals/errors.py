@@ -36,6 +36,12 @@ class ScoringError(EvalError, RuntimeError):
     """The model cannot be scored: NaN logits or out of memory; a failed candidate, not bad input."""
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is a lack of memory; torch has a plain RuntimeError for one on a CPU."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x' or 'y'?`` for the names closest to `name`, or an empty string."""
     close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)

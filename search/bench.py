@@ -24,6 +24,7 @@ from search.judge import Judge, Stage
 from search.live_models import LiveModels
 from search.machine import free_memory
 from search.objective import Objective, Term, terms_of
+from search.parents import Parents
 from search.records import Part
 from search.rung import climbs, on_the_rung, rung_objective
 from search.store import Store
@@ -121,11 +122,11 @@ class Bench:
     @cached_property
     def judge(self) -> Judge:
         """Return the judge, which makes live models as candidates need them."""
-        merger = self.merger
-        self._store.pin("parents", dict(merger.fingerprints()), "restore that model, or start a new study")
+        merger, seed = self.merger, self._study.file.search.seed
+        parents = Parents(merger, self._store)
         tokenizer = load_tokenizer(merger, self.recipes[0])
         models = LiveModels(merger, tokenizer, self._device, engine=self._study.file.evaluate.engine)
-        return Judge(merger, models, partial(self._stages, tokenizer), self.objective, self._study.file.search.seed)
+        return Judge(merger, models, partial(self._stages, tokenizer), self.objective, seed, parents.check)
 
     @property
     def rung(self) -> Objective | None:

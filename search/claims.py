@@ -2,14 +2,15 @@
 
 Optuna's heartbeats only exist inside ``Study.optimize``. Here a trial names its process; the process that leads the
 study puts the trials of dead ones back, to be run again under their numbers with the same parameters. On one host the
-kernel knows who lives; of other hosts, a heart that did not beat for a minute is dead. Beats are counts, judged
-by the clock of the process that looks: hosts need not agree on the time.
+kernel knows who lives and who was stopped; of other hosts, a heart that did not beat for a minute is dead, and so is a
+process of this host that was stopped for so long. Beats are counts, judged by the clock of the process that looks:
+hosts need not agree on the time.
 """
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,11 @@ from search.errors import SearchStoppedError, StoreError
 from search.locks import Lock
 from search.owners import Owner
 from search.packed import RECORD
+from search.patience import Patience
 from search.pause import Say, silent
 
 OWNER, LEARNED = "owner", "baseline"
-_BEAT, _LEADER, _OPEN, _CLOSED = "beat", "leader", "open", "closed"
+_BEAT, _LEADER, _OPEN, _CLOSED, _STANDS = "beat", "leader", "open", "closed", "stands"
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,18 @@ class Claims:
         far: Whether processes of other hosts may take part, so that hearts must beat.
         me: This process.
         pulse: Of hearts.
+        patience: Waits for a storage that is locked or away.
     """
 
     def __init__(
-        self, trials: optuna.Study, lock: Lock | None, *, far: bool, me: Owner | None = None, pulse: Pulse | None = None
+        self,
+        trials: optuna.Study,
+        lock: Lock | None,
+        *,
+        far: bool,
+        me: Owner | None = None,
+        pulse: Pulse | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._trials = trials
         self._storage = trials._storage
@@ -57,6 +67,7 @@ class Claims:
         self._far = far
         self._me = me or Owner.me()
         self._pulse = pulse or Pulse()
+        self._patience = patience or Patience("store")
         self._current: int | None = None
         self._leads = False
         self._heard: dict[object, tuple[object, float]] = {}
@@ -84,7 +95,17 @@ class Claims:
         Args:
             left: Number of candidates that were not asked for yet, running ones included; None for no end of them.
         """
+        taken: list[int] = []
+        trial_id = self._patience(lambda: self._take(left, taken))
+        self._current = trial_id
+        return None if trial_id is None else optuna.Trial(self._trials, trial_id)
+
+    def _take(self, left: int | None, taken: list[int]) -> int | None:
+        """Return the id of a trial to run, and note it in ``taken``; tried again, prefer the one noted there."""
         with self.locked():
+            if taken and self._mine(taken[-1]):
+                self._storage.set_trial_user_attr(taken[-1], OWNER, self._me.as_dict())
+                return taken[-1]
             budget = self.opened()
             given = [t for t in self._trials.get_trials(deepcopy=False) if _counts(t)]
             running = sum(t.state == TrialState.RUNNING for t in given)
@@ -94,9 +115,14 @@ class Claims:
             trial_id = self._trials._pop_waiting_trial_id()
             if trial_id is None:
                 trial_id = self._storage.create_new_trial(self._trials._study_id)
+            taken.append(trial_id)
             self._storage.set_trial_user_attr(trial_id, OWNER, self._me.as_dict())
-        self._current = trial_id
-        return optuna.Trial(self._trials, trial_id)
+        return trial_id
+
+    def _mine(self, trial_id: int) -> bool:
+        """Tell whether a trial runs and is this process's, or nobody's yet."""
+        frozen = self._storage.get_trial(trial_id)
+        return frozen.state == TrialState.RUNNING and _owner(frozen.user_attrs.get(OWNER)) in (None, self._me)
 
     def holds(self, trial: optuna.Trial) -> bool:
         """Tell whether a trial still is this process's, under the lock: a process that stood still may have lost it."""
@@ -112,9 +138,17 @@ class Claims:
         return self._trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def sweep(self) -> list[str]:
-        """Put the trials of dead processes back; return one line for each that had a process."""
+        """Put the trials of dead processes back; return one line for each that had a process.
+
+        Raises:
+            SearchStoppedError: This process led the study, stood still for long, and another one leads it now.
+        """
+        return self._patience(self._sweep)
+
+    def _sweep(self) -> list[str]:
         found = []
         with self.locked():
+            self._check_lead()
             for trial in self.running():
                 owner = _owner(trial.user_attrs.get(OWNER))
                 if owner is None or not self._lives(trial, owner):
@@ -138,8 +172,7 @@ class Claims:
             with self.beating():
                 yield
         finally:
-            self._leads = False
-            self._trials.set_user_attr(_LEADER, None)
+            self._step_down()
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -167,17 +200,36 @@ class Claims:
                 "nobody leads this study any more; finished trials are kept, and 'mergesearch search' goes on with it"
             )
 
+    def _check_lead(self) -> None:
+        leader = _owner(self._trials.user_attrs.get(_LEADER)) if self._leads else None
+        if leader is not None and leader != self._me:
+            raise SearchStoppedError(
+                f"{leader} leads this study now, since this process stood still; finished trials are kept"
+            )
+
+    def _step_down(self) -> None:
+        """Say that nobody leads the study, unless another process does; whatever fails, the next one finds out."""
+        with suppress(OptunaError, SQLAlchemyError, OSError), self.locked():
+            if _owner(self._trials.user_attrs.get(_LEADER)) == self._me:
+                self._trials.set_user_attr(_LEADER, None)
+        self._leads = False
+
+    def _lead(self) -> Any:
+        """Take the lead if it is free, and return None; else what the one that has it says of itself."""
+        with self.locked():
+            record: Any = self._trials.user_attrs.get(_LEADER)
+            other = self._me if record is None else Owner.of(record)
+            if other != self._me and self._alive(_LEADER, other, record[_BEAT]):
+                return record
+            self._trials.set_user_attr(_LEADER, {**self._me.as_dict(), _BEAT: 0})
+            self._trials.set_user_attr(_OPEN, None)
+            self._leads = True
+        return None
+
     def _take_the_lead(self, say: Say) -> None:
         first = None
-        while True:
-            with self.locked():
-                record: Any = self._trials.user_attrs.get(_LEADER)
-                other = self._me if record is None else Owner.of(record)
-                if other == self._me or not self._alive(_LEADER, other, record[_BEAT]):
-                    self._trials.set_user_attr(_LEADER, {**self._me.as_dict(), _BEAT: 0})
-                    self._trials.set_user_attr(_OPEN, None)
-                    self._leads = True
-                    return
+        while (record := self._patience(self._lead)) is not None:
+            other = Owner.of(record)
             if other.here() or record != (first or record):
                 raise StoreError(f"{other} runs this study; join it with 'mergesearch worker', or stop it")
             if first is None:
@@ -192,7 +244,9 @@ class Claims:
 
     def _alive(self, key: object, owner: Owner, beat: object) -> bool:
         if owner.here():
-            return owner.lives()
+            if not owner.lives():
+                return False
+            beat = _STANDS if owner.stands() else object()
         heard, now = (owner, beat), time.monotonic()
         if self._heard.get(key, (None, 0.0))[0] != heard:
             self._heard[key] = heard, now
@@ -205,11 +259,16 @@ class Claims:
             count += 1
             try:
                 if self._leads:
-                    self._trials.set_user_attr(_LEADER, {**self._me.as_dict(), _BEAT: count})
-                if self._current is not None:
+                    self._beat_as_leader(count)
+                if self._current is not None and self._mine(self._current):
                     self._storage.set_trial_user_attr(self._current, _BEAT, [self._me.pid, count])
             except (OptunaError, SQLAlchemyError, OSError):
                 continue  # the trial was just finished, or the server is away: the next beat tells
+
+    def _beat_as_leader(self, count: int) -> None:
+        with self.locked():
+            if _owner(self._trials.user_attrs.get(_LEADER)) == self._me:
+                self._trials.set_user_attr(_LEADER, {**self._me.as_dict(), _BEAT: count})
 
 
 def _counts(trial: FrozenTrial) -> bool:

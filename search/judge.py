@@ -7,10 +7,9 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
-import torch
 
 from evals.engines import weights_changed
-from evals.errors import ScoringError
+from evals.errors import ScoringError, ran_out_of_memory
 from evals.harness import Evaluation
 from evals.questions import Question
 from evals.results import Results, merge_results
@@ -62,6 +61,7 @@ class Judge:
         build: Makes the stages of a part, called once per part and only when they are needed.
         objective: What the tasks are worth together.
         seed: Seed of random masks, the same for every candidate, so that neighbours differ only where they should.
+        unchanged: Called before and after a candidate; it raises when a parent's file was changed.
     """
 
     def __init__(
@@ -71,12 +71,14 @@ class Judge:
         build: Callable[[Part], Sequence[Stage]],
         objective: Objective,
         seed: int,
+        unchanged: Callable[[], None] = lambda: None,
     ) -> None:
         self._merger = merger
         self._models = models
         self.stages = cache(build)
         self.objective = objective
         self._seed = seed
+        self._unchanged = unchanged
 
     def score(
         self,
@@ -99,15 +101,35 @@ class Judge:
         Returns:
             The scores, or why there are none: a NaN, an overflow or a lack of memory is a value, not an error.
         """
-        stages = self.stages(part)
+        own = self._seed if seed is None else seed
+        self._unchanged()
+        try:
+            outcome = self._score(recipe, self.stages(part), rivals, own, between)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            outcome = Failed(
+                f"out of memory: {(str(error).strip() or 'nothing more is known').splitlines()[0]}", "memory"
+            )
+        self._unchanged()
+        return outcome
+
+    def _score(
+        self,
+        recipe: Recipe,
+        stages: Sequence[Stage],
+        rivals: Rivals | None,
+        seed: int,
+        between: Callable[[], None] | None,
+    ) -> Scored | Failed:
         try:
             start = time.perf_counter()
             live = self._models.of(recipe)
-            self._merger.merge_live(recipe, live.model, seed=self._seed if seed is None else seed)
+            self._merger.merge_live(recipe, live.model, seed=seed)
             weights_changed(live.scorer)
             merged = time.perf_counter()
             results, stopped, objective = _ask(live.scorer, stages, rivals, between)
-        except (MergeError, ScoringError, torch.OutOfMemoryError, MemoryError) as error:
+        except (MergeError, ScoringError) as error:
             return Failed(str(error).strip() or type(error).__name__, type(error).__name__)
         seconds = Seconds(merge=merged - start, score=time.perf_counter() - merged)
         results = replace(results, answers=_as_stored(results.answers))

@@ -52,6 +52,10 @@ class Owner:
             pass
         return not _dead(self.pid) and self.born in (None, _born(self.pid))
 
+    def stands(self) -> bool:
+        """Tell whether a process of this host was stopped by a signal, and not continued yet."""
+        return stands_still(self.pid)
+
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
@@ -72,6 +76,11 @@ def _born(pid: int) -> int | None:
 def _dead(pid: int) -> bool:
     """Tell whether a process has ended and only waits to be asked for its exit code."""
     return _stat(pid)[:1] in (["Z"], ["X"])
+
+
+def stands_still(pid: int) -> bool:
+    """Tell whether a process of this host was stopped by a signal, and not continued yet."""
+    return _stat(pid)[:1] == ["T"]
 
 
 def _space() -> int | None:

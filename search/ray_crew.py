@@ -20,6 +20,9 @@ LOCAL = "local"
 RESTARTS = 3
 """How often Ray starts an actor again that was lost."""
 
+LEAVE = 300.0
+"""Seconds that actors have to end in; they ask a block of questions at most, unless they hang."""
+
 
 class Actor:
     """A worker as Ray sees it."""
@@ -121,7 +124,7 @@ class RayCrew:
             for actor in self.actors:
                 actor.end.remote()
             if self._runs:
-                ray.wait(self._runs, num_returns=len(self._runs))
+                ray.wait(self._runs, num_returns=len(self._runs), timeout=LEAVE)
         finally:
             for actor in self.actors:
                 ray.kill(actor)

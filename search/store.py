@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -21,6 +22,7 @@ from search.claims import LEARNED, Claims
 from search.errors import StoreError
 from search.locks import JournalLock, across_hosts, make_lock
 from search.packed import RECORD, pack, unpack
+from search.patience import Patience, said, shown
 from search.records import Failed, Part, Scored
 from search.study import FREE, LoadedStudy, completed, differences
 
@@ -34,6 +36,7 @@ class Store:
         url: An Optuna storage URL, or ``journal:FILE``.
         study: The study that runs on it.
         joining: Another process leads the study; the data may be in another place on this host.
+        patience: Waits for a storage that is locked or away; by default for a minute and in silence.
 
     Attributes:
         trials: The Optuna study of the trials.
@@ -41,14 +44,18 @@ class Store:
 
     Raises:
         StoreError: The storage cannot be opened, or its study of this name is another one.
+        SearchStoppedError: Here and everywhere: the storage is broken, or does not answer for too long.
     """
 
-    def __init__(self, url: str, study: LoadedStudy, *, joining: bool = False) -> None:
-        self.url = url
+    def __init__(
+        self, url: str, study: LoadedStudy, *, joining: bool = False, patience: Patience | None = None
+    ) -> None:
+        self.url = shown(url)
         name = study.file.study
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._patience = patience or Patience(f"store {self.url}")
         try:
-            storage = _open(url)
+            storage = self._opened(url)
             if joining:
                 optuna.load_study(study_name=name, storage=storage)
             self.trials = optuna.create_study(
@@ -58,14 +65,23 @@ class Store:
                 study_name=f"{name}.scores", storage=storage, direction="maximize", load_if_exists=True
             )
         except KeyError:
-            raise StoreError(f"store {url}: holds no study '{name}' yet; start 'mergesearch search' first") from None
-        except (SQLAlchemyError, OSError, ImportError, ValueError) as error:
-            raise StoreError(f"store {url}: cannot be opened: {_first_line(error)}") from None
-        self.claims = Claims(self.trials, make_lock(url, storage, name), far=across_hosts(url))
+            raise StoreError(
+                f"store {self.url}: holds no study '{name}' yet; start 'mergesearch search' first"
+            ) from None
+        except (OptunaError, SQLAlchemyError, OSError, ImportError, ValueError) as error:
+            raise StoreError(f"store {self.url}: cannot be opened: {said(error)}") from None
+        lock = make_lock(url, storage, name)
+        self.claims = Claims(self.trials, lock, far=across_hosts(url), patience=self._patience)
         self._claim(study, elsewhere=joining)
         self._known = {
             (r["part"], r["digest"]): r for r in (t.user_attrs[RECORD] for t in self._scores.get_trials(deepcopy=False))
         }
+
+    def _opened(self, url: str) -> BaseStorage:
+        """Open the storage; a lock on a file is waited for, a server that is away is not: its address may be wrong."""
+        storage = _open(url) if across_hosts(url) else self._patience(lambda: _open(url))
+        self._patience.over(storage)
+        return storage
 
     def _claim(self, study: LoadedStudy, *, elsewhere: bool) -> None:
         mine = study.identity()
@@ -135,26 +151,28 @@ class Store:
             more, state = {"reason": outcome.reason, "failure": outcome.kind}, TrialState.FAIL
         else:
             more, state = pack(outcome, questions), TrialState.COMPLETE
+        return self._patience(lambda: self._finish(trial, {**record, **more}, told, state))
+
+    def _finish(self, trial: optuna.Trial, record: dict[str, Any], told: Sequence[float], state: TrialState) -> bool:
         with self.claims.locked():
             held = self.claims.holds(trial)
             self.claims.release()
             if held:
-                trial.set_user_attr(RECORD, {**record, **more})
+                trial.set_user_attr(RECORD, record)
                 self.trials.tell(trial, list(told) or None, state)
         return held
 
     def learn(
         self, parameters: Mapping[str, Any], distributions: Mapping[str, Any], values: Sequence[float], note: str
     ) -> None:
-        """Give the samplers a scored recipe to learn from that no trial asked for (a baseline inside the space)."""
-        self.trials.add_trial(
-            create_trial(
-                params=dict(parameters),
-                distributions=dict(distributions),
-                values=list(values),
-                user_attrs={LEARNED: note},
-            )
+        """Give the samplers a scored recipe to learn from that no trial asked for (a baseline inside the space).
+
+        One of the same note that they know already is left as it is.
+        """
+        known = create_trial(
+            params=dict(parameters), distributions=dict(distributions), values=list(values), user_attrs={LEARNED: note}
         )
+        self._patience(lambda: None if note in self.learned() else self.trials.add_trial(known))
 
     def distinct(self) -> int:
         """Return the number of different candidates that were scored or that the samplers know."""
@@ -194,7 +212,7 @@ def _open(url: str) -> BaseStorage:
         file = url.removeprefix("journal:")
         return JournalStorage(JournalFileBackend(file, lock_obj=JournalLock(Path(file))))
     if url.startswith("sqlite"):
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 5}})
     return RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
 
 
@@ -208,8 +226,3 @@ def _with_driver(url: str) -> str:
     if find_spec("psycopg2") is None:
         raise ImportError("PostgreSQL needs psycopg; install mergesearch[postgres]")
     return f"postgresql{mark}{rest}"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -18,12 +18,17 @@ from search.errors import SearchError, StoreError
 from search.locks import only_one
 from search.loop import POLL, Run
 from search.machine import device_of, share_cores
+from search.owners import stands_still
+from search.patience import LONGEST, Patience, shown
 from search.pause import Pause, Say, silent
 from search.proposals import make_proposal
 from search.records import Observer, Verdict
 from search.store import Store, default_url
 from search.study import LoadedStudy
 from search.warm import read_warm_start
+
+STEP = 1.0
+"""Seconds between looks at a process that shall end."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +128,17 @@ def run_search(
         warm = read_warm_start(study)
         make_proposal(study, warm, {}, seed=0)
     with only_one(folder), Pause(say) as pause:
-        store = Store(url_of(study, folder), study)
+        store = Store(url_of(study, folder), study, patience=_patience(url_of(study, folder), pause, say))
         if not store.claims.shared and (count > 1 or ray is not None):
             raise StoreError(f"store {store.url}: must be sqlite, journal or PostgreSQL to be shared by processes")
         bench.use(store)
         crew = _crew(Joining.of(study, place), ray, bench, say)
         with store.claims.leading(say):
             return Run(study, store, bench, observer, warm, Company(True, pause, say, crew)).to_the_end()
+
+
+def _patience(url: str, pause: Pause, say: Say) -> Patience:
+    return Patience(f"store {shown(url)}", say, pause.check, longest=LONGEST)
 
 
 def _crew(joining: Joining, ray: str | None, bench: Bench, say: Say) -> Crew | None:
@@ -163,14 +172,15 @@ def run_worker(
     study = joining.study()
     with Pause(say, ends) as pause:
         url = url_of(study, joining.place.folder)
-        store = Store(url, study, joining=True)
+        patience = _patience(url, pause, say)
+        store = Store(url, study, joining=True, patience=patience)
         if not store.claims.shared:
-            raise StoreError(f"store {url}: must be sqlite, journal or PostgreSQL to be shared by processes")
+            raise StoreError(f"store {shown(url)}: must be sqlite, journal or PostgreSQL to be shared by processes")
         budget = _wait_for_trials(store, pause, say)
         if budget is None:
             return 0
         study = study.with_search(trials=budget)
-        store = Store(url, study, joining=True)
+        store = Store(url, study, joining=True, patience=patience)
         bench = joining.place.bench(study)
         bench.use(store)
         with store.claims.beating():
@@ -225,11 +235,20 @@ class LocalCrew:
             self._stop.set()
         try:
             for process in self._processes:
-                process.join()
+                _wait_for(process)
         except KeyboardInterrupt:
             for process in self._processes:
                 process.kill()
             raise
+
+
+def _wait_for(process: Any) -> None:
+    """Wait for a process to end; one that was stopped by a signal is killed: its trial was given to another."""
+    process.join(timeout=STEP)
+    while process.is_alive():
+        if stands_still(process.pid):
+            process.kill()
+        process.join(timeout=STEP)
 
 
 def work(joining: Joining, stop: Any = None) -> None:
