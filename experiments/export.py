@@ -19,6 +19,7 @@ from experiments.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.recipe import load_recipes
+from search.store import Store, default_url
 from search.study import LoadedStudy, load_study
 
 
@@ -86,23 +87,41 @@ def _write_model(folder: StudyFolder, out: Path, options: ExportOptions, roots: 
     study = load_study(folder.study)
     verdict = read_verdict(folder)
     licence = merged_licence(parent_licences(winner.references(), roots), options.license)
-    seed = study.file.search.seed
-    Merger(roots, seed=seed).merge_to_folder(
-        winner, out, seed=seed, out_shard_size=shard_size(options.out_shard_size), force=options.force
-    )
-    facts = CardFacts(
-        name=options.push or out.name,
-        recipe=winner,
-        verdict=verdict,
-        table=folder.table.read_text(encoding="utf-8"),
-        study=study,
-        licence=licence,
-        chat=has_chat_template(out),
-    )
-    write_text_atomically(out / "README.md", winner_card(facts))
-    write_text_atomically(out / "mergesearch_study.yaml", _shareable(study))
+
+    def finish(work: Path) -> None:
+        facts = CardFacts(
+            name=options.push or out.name,
+            recipe=winner,
+            verdict=verdict,
+            table=folder.table.read_text(encoding="utf-8"),
+            study=study,
+            licence=licence,
+            chat=has_chat_template(work),
+        )
+        write_text_atomically(work / "README.md", winner_card(facts))
+        write_text_atomically(work / "mergesearch_study.yaml", _shareable(study))
+
+    seed, size = study.file.search.seed, shard_size(options.out_shard_size)
+    merger = Merger(roots, seed=seed)
+    merger.check(winner)
+    _check_parents(folder, study, merger)
+    merger.merge_to_folder(winner, out, seed=seed, out_shard_size=size, force=options.force, finish=finish)
     for note in licence.notes:
         typer.echo(f"note: {note}")
+
+
+def _check_parents(folder: StudyFolder, study: LoadedStudy, merger: Merger) -> None:
+    """Refuse to export under a verdict that was found with other parents."""
+    if study.file.store is None and not (folder.root / "study.db").is_file():
+        typer.echo("note: the study's store is not here, so that its parents are taken as they are")
+        return
+    pinned = Store(study.file.store or default_url(folder.root), study, joining=True).pinned("parents")
+    known = pinned if isinstance(pinned, dict) else {}
+    changed = [name for name, now in merger.fingerprints().items() if known.get(name, now) != now]
+    if changed:
+        raise InputError(
+            f"{folder.root}: {changed[0]} must be as it was when the study was run, its weights changed; restore it"
+        )
 
 
 def _shareable(study: LoadedStudy) -> str:

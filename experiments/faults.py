@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from evals.errors import EvalError
+from evals.errors import EvalError, ran_out_of_memory
 from experiments.errors import ExperimentError
 from merge.errors import MergeError
 from search.errors import SearchError
@@ -37,7 +37,13 @@ def explained() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(RUN_FAILED) from None
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        typer.echo("error: out of memory; what was finished is kept, use fewer workers or a smaller model", err=True)
+        raise typer.Exit(RUN_FAILED) from None
     except OSError as error:
         place = error.filename or "a file"
-        typer.echo(f"error: {place}: {error.strerror or error}; nothing was left half-written", err=True)
+        said = error.strerror or error
+        typer.echo(f"error: {place}: {said}; nothing was left half-written; mend it and run the same again", err=True)
         raise typer.Exit(RUN_FAILED) from None

@@ -97,17 +97,27 @@ class FolderWriter:
         """Append the answers of one candidate."""
         if record.results is not None:
             rows = record.results.answers.assign(name=record.name, part=record.part)[list(ANSWERS)]
-            with self._partial.open("a", encoding="utf-8", newline="") as handle:
-                rows.to_csv(handle, header=False, index=False)
+            try:
+                with self._partial.open("a", encoding="utf-8", newline="") as handle:
+                    rows.to_csv(handle, header=False, index=False)
+            except OSError as error:
+                error.filename = str(self._partial)  # a write that fails does not name its file
+                raise
         self._records.append(record)
 
     def finished(self, verdict: Verdict) -> None:
-        """Write what a finished study leaves behind; the winner's recipe last, since others look for it."""
+        """Write what a finished study leaves behind; the winner's recipe last, since others look for it.
+
+        The recipe of an earlier verdict goes first: it must not stand beside the files of another one.
+        """
+        told = json.dumps(asdict(verdict), indent=2, default=str) + "\n"
+        if not (self.folder.verdict.is_file() and self.folder.verdict.read_text(encoding="utf-8") == told):
+            self.folder.best.unlink(missing_ok=True)
         self._partial.replace(self.folder.answers)
         trials = [record for record in self._records if record.part == "search"]
         write_text_atomically(self.folder.trials, to_csv(trials_table(trials)))
         write_text_atomically(self.folder.table, verdict_page(verdict))
-        write_text_atomically(self.folder.verdict, json.dumps(asdict(verdict), indent=2, default=str) + "\n")
+        write_text_atomically(self.folder.verdict, told)
         write_text_atomically(self.folder.best, verdict.recipe_yaml)
 
     @property

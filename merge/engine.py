@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,8 +177,11 @@ class Merger:
         copy_tokenizer: bool = True,
         force: bool = False,
         write_model_card: bool = True,
+        finish: Callable[[Path], None] | None = None,
     ) -> Path:
         """Write a recipe's result as a model folder, streaming; nothing appears under `out` before it is complete.
+
+        `finish` is given the folder while it still has another name, to add files of its own.
 
         Raises:
             OutputError: The folder is not empty, or the disk is full.
@@ -189,7 +192,7 @@ class Merger:
         tensors = self._results(plan, run)
         words, template = self.vocabulary(recipe), chat_template(recipe, self.checkpoint)
         donor = Donor(self.checkpoint(plan.donor).folder, None if words is None else words.tokenizer, template)
-        return write_folder(out, plan, recipe, tensors, donor, options)
+        return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
     def _results(self, plan: Plan, run: _Run) -> Iterator[Tensor]:
         for tensor in plan.tensors:

@@ -2,7 +2,7 @@
 
 The library lies in the user's cache under a name made of source, compiler, flags and processor, so that a change of
 any of them compiles anew. It is written beside and renamed, so that processes that start together do not disturb each
-other.
+other, and ends with a hash of what comes before: one that was cut off or changed is compiled anew.
 """
 
 import ctypes
@@ -21,6 +21,8 @@ FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-mat
 """No contraction: a product and a sum round apart, as they do operation by operation."""
 TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
 """Tried in turn, as not every compiler knows the first ones; none of them changes a result."""
+
+_SEAL = hashlib.sha256().digest_size
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +50,10 @@ def _compiler() -> str | None:
 
 def _library(compiler: str) -> Path:
     folder = _cache_folder()
-    parts = (SOURCE.read_text(), _version(compiler), repr((FLAGS, TUNED)), platform.machine(), _processor())
+    parts = (SOURCE.read_text(), _version(compiler), repr((FLAGS, TUNED, _SEAL)), platform.machine(), _processor())
     identity = "\0".join(parts)
     target = folder / f"fused-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
-    if target.is_file():
+    if _whole(target):
         return target
     handle, draft = tempfile.mkstemp(suffix=".so", dir=folder)
     os.close(handle)
@@ -63,10 +65,28 @@ def _library(compiler: str) -> Path:
             except subprocess.CalledProcessError:
                 if not tuned:
                     raise
+        _seal(Path(draft))
         Path(draft).replace(target)
     finally:
         Path(draft).unlink(missing_ok=True)
     return target
+
+
+def _seal(library: Path) -> None:
+    """Add the hash of a library behind its end, where the loader does not look, and flush it to the disk."""
+    with library.open("rb+") as stream:
+        stream.write(hashlib.sha256(stream.read()).digest())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _whole(library: Path) -> bool:
+    """Tell whether a library is there and as it was sealed: loading another one could end the process."""
+    try:
+        content = library.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-_SEAL]).digest() == content[-_SEAL:]
 
 
 def _compile(compiler: str, flags: tuple[str, ...], out: str) -> None:

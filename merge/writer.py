@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -66,9 +66,17 @@ class Donor:
 
 
 def write_folder(
-    out: Path, plan: Plan, recipe: Recipe, tensors: Iterator[Tensor], donor: Donor, options: FolderOptions
+    out: Path,
+    plan: Plan,
+    recipe: Recipe,
+    tensors: Iterator[Tensor],
+    donor: Donor,
+    options: FolderOptions,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write the tensors, in the plan's order, and everything beside them; return the folder.
+
+    `finish` adds what else belongs there before the folder gets its name.
 
     Raises:
         OutputTakenError: The folder is not empty.
@@ -80,6 +88,8 @@ def write_folder(
             work.chmod(0o755)
             _write_weights(work, plan.tensors, tensors, options.shard_size)
             _write_beside(work, plan, recipe, donor, options)
+            if finish is not None:
+                finish(work)
             _flush(work)
             _rename(work, out)
         except OSError as error:
