@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evals.disk_cache import DiskCache
 from evals.errors import DataError, MissingDataError
-from evals.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.kept_tasks import remembered_tasks
+from evals.tasks import LoadedTask, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ def load_available(
     include_path: Path | None,
     place: str,
     skip_missing: bool = False,
+    kept: DiskCache,
 ) -> Available:
-    """Load tasks as ``load_tasks`` does; what is missing in `data` is named in one line, whatever the number of tasks.
+    """Load tasks as ``remembered_tasks`` does; all that is missing in `data` is named in one line.
 
     Args:
         specs: What to load.
@@ -32,13 +35,14 @@ def load_available(
         include_path: Folder with more task files.
         place: Where `specs` was written, for error messages.
         skip_missing: Leave out tasks whose files are not in `data`.
+        kept: What an earlier start knew of the tasks, and where it goes.
 
     Raises:
         TaskError: A task or metric is not known.
         DataError: Data are missing or wrong.
     """
     try:
-        return Available(load_tasks(specs, data=data, include_path=include_path, place=place))
+        return Available(remembered_tasks(specs, kept, data=data, include_path=include_path, place=place))
     except MissingDataError:
         if data is None:
             raise
@@ -47,7 +51,7 @@ def load_available(
     faults: list[str] = []
     for spec in specs:
         try:
-            loaded += load_tasks([spec], data=data, include_path=include_path, place=place)
+            loaded += remembered_tasks([spec], kept, data=data, include_path=include_path, place=place)
         except MissingDataError as error:
             missing.append(spec.task)
             reason = str(error)

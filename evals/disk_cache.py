@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,10 +34,12 @@ class DiskCache:
     Args:
         folder: Where they are; it may be deleted at any time.
         waiting: Write nothing before `settle` is called.
+        most_bytes: Size above which the files that were used longest ago are deleted; None for no limit.
     """
 
-    def __init__(self, folder: Path, *, waiting: bool = False) -> None:
+    def __init__(self, folder: Path, *, waiting: bool = False, most_bytes: int | None = None) -> None:
         self.folder = folder
+        self._most_bytes = most_bytes
         self._waiting: list[tuple[str, Any, Any]] | None = [] if waiting else None
 
     def settle(self) -> None:
@@ -47,13 +50,17 @@ class DiskCache:
 
     def read(self, kind: str, key: Any) -> Any:
         """Return the JSON value kept under `key`, or None."""
+        path = self._path(kind, key)
         try:
-            told, _, body = self._path(kind, key).read_bytes().partition(b"\n")
+            told, _, body = path.read_bytes().partition(b"\n")
         except OSError:
             return None
         if hashlib.sha256(body).hexdigest().encode() != told:
-            _log.warning("%s is damaged; it is made again", self._path(kind, key))
+            _log.warning("%s is damaged; it is made again", path)
             return None
+        if self._most_bytes is not None:
+            with suppress(OSError):
+                os.utime(path)  # it is in use: others are deleted first
         return json.loads(body)
 
     def write(self, kind: str, key: Any, value: Any) -> None:
@@ -64,7 +71,7 @@ class DiskCache:
         body = json.dumps(value, ensure_ascii=False).encode()
         path = self._path(kind, key)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             beside = path.with_name(f".{path.name}.{os.getpid()}")
             try:
                 with beside.open("wb") as stream:
@@ -74,6 +81,7 @@ class DiskCache:
                 beside.replace(path)
             finally:
                 beside.unlink(missing_ok=True)
+            self._make_room(path)
         except OSError as error:
             _log.warning("%s could not be kept (%s); the next start makes it again", path, error)
 
@@ -106,6 +114,17 @@ class DiskCache:
         if same:
             self.write(kind, key, value)
         return made
+
+    def _make_room(self, newest: Path) -> None:
+        """Delete the files that were used longest ago until the rest keeps the limit; the newest one stays."""
+        if self._most_bytes is None:
+            return
+        seen = [(file.stat(), file) for file in self.folder.glob("*.json") if file != newest]
+        left = self._most_bytes - newest.stat().st_size
+        for told, file in sorted(seen, key=lambda pair: -pair[0].st_mtime):
+            left -= told.st_size
+            if left < 0:
+                file.unlink(missing_ok=True)
 
     def _path(self, kind: str, key: Any) -> Path:
         return self.folder / f"{kind}-{digest(key)[:32]}.json"

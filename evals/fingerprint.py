@@ -47,13 +47,30 @@ def sources_key(data: Path | None, include_path: Path | None) -> dict[str, objec
 
 
 def data_files(task: Any) -> list[Path] | None:
-    """Return the files that a task's rows came from; None when they came from elsewhere, such as the hub."""
+    """Return the files that a task's rows were read from where it names them itself; None where it does not."""
     options = task.get_config("dataset_kwargs") or {}
     listed = options.get("data_files") if isinstance(options, dict) else None
     if task.get_config("dataset_path") not in _ROWS or task.get_config("custom_dataset") is not None or not listed:
         return None
     groups = list(listed.values()) if isinstance(listed, dict) else [listed]
-    paths = [Path(file) for group in groups for file in (group if isinstance(group, list) else [group])]
+    return _all_there(file for group in groups for file in (group if isinstance(group, list) else [group]))
+
+
+def arrow_files(task: Any) -> list[Path] | None:
+    """Return the files in which ``datasets`` keeps the rows that a task is open on; None when they are in memory.
+
+    They hold what came from the hub, so their content tells whether it is what it was.
+    """
+    if task.get_config("custom_dataset") is not None:
+        return None
+    splits = getattr(getattr(task, "dataset", None), "cache_files", None)
+    if not isinstance(splits, dict) or not splits or not all(splits.values()):
+        return None
+    return _all_there(file["filename"] for files in splits.values() for file in files)
+
+
+def _all_there(files: Iterable[str]) -> list[Path] | None:
+    paths = [Path(file) for file in files]
     return paths if all(path.is_file() for path in paths) else None
 
 

@@ -7,7 +7,7 @@ model per type of request, filters, ``process_results``, aggregation. Values the
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -47,9 +47,13 @@ class Evaluation:
         questions: What is asked, in the order of lm-eval.
     """
 
-    def __init__(self, asked: Sequence[Asked], tasks: Sequence[LoadedTask], tokens: Tokens | None = None) -> None:
+    def __init__(
+        self, asked: Sequence[Asked], tasks: Sequence[LoadedTask], tokens: Callable[[Any], Tokens | None] | None = None
+    ) -> None:
         self._asked = tuple(asked)
-        self._tokens = tokens
+        self._tasks = tuple(tasks)
+        self._tokens_by = tokens
+        self._tokens: Tokens | None = None
         self.questions: tuple[Question, ...] = tuple(one.question for one in asked)
         self._aggregate = Aggregator(tasks, self.questions)
 
@@ -112,11 +116,19 @@ class Evaluation:
         unknown = any(loaded.fingerprint is None for loaded in used) or (chat is not None and renderer is None)
         if kept is None or unknown:
             return cls(make(), tasks)
+        cache = kept
         flags = [metrics, renderer, system_instruction, fewshot_as_multiturn]
         key = [[_identity(loaded) for loaded in used], _sorted_rows(questions), _sorted_rows(keep_apart), flags]
         names = {loaded.name: loaded for loaded in tasks}
         asked = kept.remember("prompts", key, make, asked_to_json, lambda told: asked_from_json(told, names))
-        return cls(asked, tasks, _tokens_of(asked, tokenizer, kept, key))
+        built = cls(asked, tasks, lambda by: _tokens_of(asked, by, cache, key))
+        return built.tokenised_by(tokenizer)
+
+    def tokenised_by(self, tokenizer: Any) -> "Evaluation":
+        """Return the same prompts with another tokenizer's tokens, from disk where prompts are kept there."""
+        made = Evaluation(self._asked, self._tasks, self._tokens_by)
+        made._tokens = None if self._tokens_by is None else self._tokens_by(tokenizer)
+        return made
 
     def run(self, lm: Any, only: Sequence[Question] | None = None) -> Results:
         """Score one candidate.

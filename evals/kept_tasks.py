@@ -5,14 +5,15 @@ them needless until the first answers are judged. What was kept holds as long as
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from evals.disk_cache import DiskCache, digest
 from evals.errors import DataError
-from evals.fingerprint import code_key, data_files, hashes, sources_key
+from evals.fingerprint import arrow_files, code_key, data_files, hashes, sources_key
+from evals.questions import Leaf, Question
 from evals.tasks import LoadedTask, Opened, TaskSpec, load_tasks
 
 _FIELDS = ("label", "name", "metrics", "default_metric", "higher_is_better", "multiple_choice")
@@ -23,7 +24,8 @@ def remembered_tasks(
 ) -> tuple[LoadedTask, ...]:
     """Load tasks as `load_tasks` does, or take what an earlier start kept and open the tasks when they are needed.
 
-    Tasks whose rows come from the hub are always opened: only then can be told what they hold.
+    Tasks whose rows come from the hub are always opened: only then can be told what they hold, and whether prompts
+    and tokens that were kept are theirs.
 
     Raises:
         TaskError: As `load_tasks`.
@@ -42,19 +44,31 @@ def remembered_tasks(
         fingerprint = digest([key, known["files"]])
         return tuple(_late(told, fingerprint, opened) for told in known["tasks"])
     tasks = opened()
-    files = _files_of(tasks)
-    if files is None:
+    named = [data_files(loaded.task) for loaded in tasks]
+    held = [arrow_files(task.task) if files is None else files for files, task in zip(named, tasks, strict=True)]
+    if any(files is None for files in held):
         return tasks
-    kept.write("tasks", key, {"files": files, "tasks": [_told(task) for task in tasks]})
+    files = hashes({path.resolve() for files in held for path in files or ()})
+    if all(files is not None for files in named):
+        kept.write("tasks", key, {"files": files, "tasks": [_told(task) for task in tasks]})
     return tuple(replace(task, fingerprint=digest([key, files])) for task in tasks)
 
 
-def _files_of(tasks: Sequence[LoadedTask]) -> dict[str, str] | None:
-    """Return the hash of every file that rows came from; None when one task's are not known."""
-    listed = [data_files(loaded.task) for loaded in tasks]
-    if any(files is None for files in listed):
-        return None
-    return hashes({path.resolve() for files in listed for path in files or ()})
+def remembered_questions(tasks: Sequence[LoadedTask], kept: DiskCache, limit: int | None) -> tuple[Question, ...]:
+    """Return the first `limit` questions of every task that lm-eval scores, all for None, in the order of tasks."""
+
+    def read() -> tuple[Question, ...]:
+        return tuple(q for task in tasks for q in Leaf.of(task).test.questions(task.name)[:limit])
+
+    fingerprints = [task.fingerprint for task in tasks]
+    if None in fingerprints:
+        return read()
+    key = [fingerprints, [task.name for task in tasks], limit]
+    return kept.remember("rows", key, read, lambda made: [astuple(q) for q in made], _questions)
+
+
+def _questions(rows: Sequence[Sequence[Any]]) -> tuple[Question, ...]:
+    return tuple(Question(*row) for row in rows)
 
 
 def _unchanged(files: dict[str, str]) -> bool:

@@ -11,14 +11,17 @@ from rich.markup import escape
 
 from evals.aggregation import Aggregator
 from evals.availability import load_available
+from evals.disk_cache import DiskCache
 from evals.engines import engine_names, make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation
+from evals.kept_tasks import remembered_questions
 from evals.lm_eval_json import BOOTSTRAP_ITERS
-from evals.questions import Leaf, Question
+from evals.questions import Question
 from evals.results import Results, merge_results
 from evals.suites import Suite, load_suite
 from evals.tasks import LoadedTask, TaskSpec
+from experiments.demo.base_model import default_cache
 from experiments.errors import ExperimentError, InputError
 from experiments.leaderboard import metric_table, suite_table
 from experiments.outputs import ModelFacts, Places, write_documents
@@ -28,6 +31,8 @@ from merge.live import load_tokenizer, new_live_model
 from merge.recipe import Recipe, load_recipes
 from search.template import short_name
 
+PROMPTS_BYTES = 4_000_000_000
+"""Most bytes of tasks, prompts and tokens that stay in the user's cache; a whole leaderboard takes some hundred MB."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -102,9 +107,10 @@ def evaluate_models(models: Sequence[str], *, options: EvaluateOptions, models_r
     for recipe in recipes.values():
         merger.check(recipe)
     console = Console(soft_wrap=True)
-    tasks, suite = _load(options, console)
+    kept = DiskCache(default_cache() / "prompts", most_bytes=PROMPTS_BYTES)
+    tasks, suite = _load(options, kept, console)
     places = Places(options.output, tuple(recipes))
-    desk = _Desk(merger, tasks, suite, options)
+    desk = _Desk(merger, tasks, suite, options, kept)
     scored: dict[str, Results] = {}
     faults: list[str] = []
     for name, recipe in recipes.items():
@@ -122,7 +128,7 @@ def evaluate_models(models: Sequence[str], *, options: EvaluateOptions, models_r
         raise ExperimentError("\n".join(faults))
 
 
-def _load(options: EvaluateOptions, console: Console) -> tuple[tuple[LoadedTask, ...], Suite | None]:
+def _load(options: EvaluateOptions, kept: DiskCache, console: Console) -> tuple[tuple[LoadedTask, ...], Suite | None]:
     specs, suite = options.chosen()
     found = load_available(
         specs,
@@ -130,6 +136,7 @@ def _load(options: EvaluateOptions, console: Console) -> tuple[tuple[LoadedTask,
         include_path=options.include_path,
         place=options.place,
         skip_missing=options.skip_missing,
+        kept=kept,
     )
     if found.missing:
         console.print(escape(f"left out, no data: {', '.join(found.missing)}"), highlight=False)
@@ -146,16 +153,23 @@ class _Desk:
         tasks: What to ask.
         suite: The suite that they are of.
         options: How.
+        kept: Prompts and tokens of earlier evaluations.
     """
 
     def __init__(
-        self, merger: Merger, tasks: Sequence[LoadedTask], suite: Suite | None, options: EvaluateOptions
+        self,
+        merger: Merger,
+        tasks: Sequence[LoadedTask],
+        suite: Suite | None,
+        options: EvaluateOptions,
+        kept: DiskCache,
     ) -> None:
-        self._merger, self._tasks, self._suite, self._options = merger, tasks, suite, options
-        self._questions = {task.name: Leaf.of(task).test.questions(task.name)[: options.limit] for task in tasks}
+        self._merger, self._tasks, self._suite, self._options, self._kept = merger, tasks, suite, options, kept
+        self._questions = remembered_questions(tasks, kept, options.limit)
         self._shape: object = None
         self._model: torch.nn.Module = torch.nn.Module()
         self._tokenizer: object = None
+        self._vocabulary: object = None
         self._engine: object = None
         self._asked: Evaluation | None = None
 
@@ -185,35 +199,41 @@ class _Desk:
         return ModelFacts(name, reference, recipe.to_mapping(), self._model, self._tokenizer, self._options)
 
     def _block(self, label: str) -> list[Question]:
-        return [question for task in self._tasks if task.label == label for question in self._questions[task.name]]
+        names = {task.name for task in self._tasks if task.label == label}
+        return [question for question in self._questions if question.task in names]
 
     def _seat(self, recipe: Recipe) -> None:
         options = self._options
         tokenizer = load_tokenizer(self._merger, recipe)
-        shape = (self._merger.plan(recipe).config, _identity(tokenizer))
+        vocabulary = _identity(tokenizer)
+        if vocabulary != self._vocabulary:
+            self._tokenizer, self._vocabulary = tokenizer, vocabulary
+            self._asked = self._built()
+        shape = (self._merger.plan(recipe).config, vocabulary)
         if shape != self._shape:
             self._engine = None  # an engine may hold memory that the next one needs
             self._model = new_live_model(self._merger, recipe, dtype=DTYPES[options.dtype], device=options.device)
-            self._tokenizer = tokenizer
             self._merger.merge_live(recipe, self._model)
-            self._engine = make_engine(options.engine, self._model, tokenizer)
+            self._engine = make_engine(options.engine, self._model, self._tokenizer)
             self._shape = shape
-            if options.apply_chat_template or self._asked is None:
-                self._asked = self._build()
             return
         self._merger.merge_live(recipe, self._model)
         weights_changed(self._engine)
 
-    def _build(self) -> Evaluation:
+    def _built(self) -> Evaluation:
+        """Return the prompts for the tokenizer; without a chat template only their tokens depend on it."""
         options = self._options
+        if self._asked is not None and not options.apply_chat_template:
+            return self._asked.tokenised_by(self._tokenizer)
         return Evaluation.build(
             self._tasks,
-            [question for task in self._tasks for question in self._questions[task.name]],
+            self._questions,
             tokenizer=self._tokenizer,
             metrics="all" if self._suite is None else "asked",
             apply_chat_template=options.apply_chat_template,
             system_instruction=options.system_instruction,
             fewshot_as_multiturn=options.fewshot_as_multiturn,
+            kept=self._kept,
         )
 
 

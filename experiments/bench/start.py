@@ -1,9 +1,11 @@
-"""Measures how long a study needs to its first forward pass, at its first start and at the next ones.
+"""Measures how long a study or an evaluation needs to its first forward pass, at its first start and at the next ones.
 
     OMP_NUM_THREADS=1 python -m experiments.bench.start STUDY.yaml --models-root DIR --data DIR
+    OMP_NUM_THREADS=1 python -m experiments.bench.start MODEL --suite core --limit 10 --models-root DIR --data DIR
 
-Every start is a process of its own that is ended at the moment the live model is first called. Seconds are CPU time
-of the process and wall-clock time, imports included; the study's folder is a temporary one.
+Every start is a process of its own that is ended at the moment the live model is first given a prompt; the scorer's
+look at the model, on tokens of its own, is left out. Seconds are CPU time of the process and wall-clock time, imports
+included; the folders of study and cache are temporary ones.
 """
 
 import argparse
@@ -16,11 +18,25 @@ from pathlib import Path
 from typing import Any
 
 
-def start_once(study: Path, folder: Path, root: Path | None, data: str | None) -> None:
-    """Run a study until its model is first called; print the seconds and end the process."""
+def end_at_first_pass() -> None:
+    """Print the seconds and end the process when a model of transformers is first called."""
     import torch
     from transformers import PreTrainedModel
 
+    import evals.scorer
+
+    def end(module: torch.nn.Module, _inputs: Any) -> None:
+        if isinstance(module, PreTrainedModel):
+            began = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_began()
+            print(f"{time.process_time():.1f} s of CPU, {began:.1f} s", flush=True)
+            os._exit(0)
+
+    evals.scorer.probe = lambda _model: None
+    torch.nn.modules.module.register_module_forward_pre_hook(end)
+
+
+def start_study(study: Path, folder: Path, root: Path | None, data: str | None) -> None:
+    """Run a study until its model is first called."""
     from experiments.roots import models_roots
     from experiments.run import Overrides
     from search.records import Outlook, TrialRecord, Verdict
@@ -31,16 +47,18 @@ def start_once(study: Path, folder: Path, root: Path | None, data: str | None) -
         def scored(self, record: TrialRecord) -> None: ...
         def finished(self, verdict: Verdict) -> None: ...
 
-    def end(module: torch.nn.Module, _inputs: Any) -> None:
-        if isinstance(module, PreTrainedModel):
-            began = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_began()
-            print(f"{time.process_time():.1f} s of CPU, {began:.1f} s", flush=True)
-            os._exit(0)
-
-    torch.nn.modules.module.register_module_forward_pre_hook(end)
     loaded = Overrides(data=data).apply(study)
     roots = models_roots(None if root is None else [root])
     run_search(loaded, folder, observer=Silent(), models_roots=roots, device="cpu")
+
+
+def start_evaluation(model: str, arguments: argparse.Namespace) -> None:
+    """Evaluate a model until it is first called."""
+    from experiments.evaluate import EvaluateOptions, evaluate_models
+
+    options = EvaluateOptions(suite=arguments.suite, limit=arguments.limit, data=arguments.data)
+    roots = None if arguments.models_root is None else [arguments.models_root]
+    evaluate_models([model], options=options, models_roots=roots)
 
 
 def _process_began() -> float:
@@ -49,28 +67,28 @@ def _process_began() -> float:
 
 
 def main() -> None:
-    """Start the study as often as was asked for, in one folder."""
+    """Start as often as was asked for, in one folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("what", help="a study's file; with --suite, a model")
+    parser.add_argument("--suite", help="evaluate the model on this suite")
+    parser.add_argument("--limit", type=int, help="questions per task of the suite")
     parser.add_argument("--models-root", type=Path)
     parser.add_argument("--data")
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.once is not None:
-        start_once(arguments.study, arguments.once, arguments.models_root, arguments.data)
+        end_at_first_pass()
+        if arguments.suite is not None:
+            start_evaluation(arguments.what, arguments)
+        else:
+            start_study(Path(arguments.what), arguments.once, arguments.models_root, arguments.data)
         return
     with tempfile.TemporaryDirectory(prefix="mergesearch-start-") as temporary:
-        command = [
-            sys.executable,
-            "-m",
-            "experiments.bench.start",
-            *sys.argv[1:],
-            "--once",
-            str(Path(temporary, "study")),
-        ]
+        command = [sys.executable, "-m", "experiments.bench.start", *sys.argv[1:], "--once", f"{temporary}/study"]
+        place = os.environ | {"MERGESEARCH_CACHE": f"{temporary}/cache"}
         for number in range(arguments.starts):
-            told = subprocess.run(command, check=True, capture_output=True, text=True)
+            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
             print(f"start {number + 1}: first forward pass after {told.stdout.splitlines()[-1]}", flush=True)
 
 

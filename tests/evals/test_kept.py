@@ -1,5 +1,6 @@
 """What a second start takes from disk: tasks, prompts and tokens, by content, and never a damaged file."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -9,10 +10,11 @@ import pytest
 
 from evals.disk_cache import DiskCache
 from evals.harness import Evaluation
-from evals.kept_tasks import remembered_tasks
+from evals.kept_tasks import remembered_questions, remembered_tasks
 from evals.questions import Leaf, Question
 from evals.scorer import LiveScorer
-from evals.tasks import TaskSpec, load_tasks
+from evals.task_index import lm_eval_folder
+from evals.tasks import LoadedTask, TaskSpec, load_tasks
 from tests.evals.conftest import arc_rows, write_rows
 
 SPECS = (TaskSpec(task="arc_easy", num_fewshot=2), TaskSpec(task="gsm8k", num_fewshot=1), TaskSpec(task="mini_arc"))
@@ -103,6 +105,67 @@ def test_a_new_file_of_rows_is_noticed(starts: Starts, tokenizer: Any) -> None:
     write_rows(starts.data / "arc_easy" / "extra.jsonl", arc_rows("extra", 2))
     starts.evaluation(tokenizer)
     assert starts.opened == 2
+
+
+def hub_like(folder: Path) -> Path:
+    """Return a folder of task files whose rows ``datasets`` fetches and keeps by itself, as it does the hub's."""
+    write_rows(folder / "rows" / "test.jsonl", arc_rows("test", 4))
+    base = lm_eval_folder() / "tasks" / "arc" / "arc_easy.yaml"
+    told = f"include: {base}\ntask: far_away\ndataset_path: {folder / 'rows'}\ndataset_name: null\n"
+    (folder / "far_away.yaml").write_text(
+        f"{told}training_split: null\nvalidation_split: null\nnum_fewshot: 0\n", encoding="utf-8"
+    )
+    return folder
+
+
+def test_rows_of_the_hub_are_opened_again_and_their_prompts_kept(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "arrow")
+    tasks_folder, kept = hub_like(tmp_path / "tasks"), DiskCache(tmp_path / "prompts")
+
+    def prompts() -> list[tuple[Any, ...]]:
+        tasks = remembered_tasks([TaskSpec(task="far_away")], kept, data=None, include_path=tasks_folder, place="t")
+        assert tasks[0].fingerprint is not None
+        asked = Evaluation.build(tasks, remembered_questions(tasks, kept, None), tokenizer=tokenizer, kept=kept).asked
+        return [one.own[0].args for one in asked]
+
+    first = prompts()
+    kinds = [file.name.split("-")[0] for file in sorted(kept.folder.iterdir())]
+    assert kinds == ["prompts", "rows", "tokens"], "what the tasks are may have changed at the hub"
+    monkeypatch.setattr("evals.harness.ask_leaf", None)
+    assert prompts() == first
+    monkeypatch.undo()
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "arrow")
+    write_rows(tasks_folder / "rows" / "test.jsonl", arc_rows("changed", 4))
+    assert "changed" in prompts()[0][0]
+
+
+def test_questions_are_numbered_without_opening_their_task(starts: Starts) -> None:
+    kept = DiskCache(starts.folder)
+
+    def load() -> tuple[LoadedTask, ...]:
+        return remembered_tasks(SPECS, kept, data=starts.data, include_path=None, place="study")
+
+    first = remembered_questions(load(), kept, 2)
+    assert [question.task for question in first] == [spec.task for spec in SPECS for _ in range(2)]
+    assert remembered_questions(load(), kept, 2) == first
+    assert starts.opened == 1
+    assert len(remembered_questions(load(), kept, None)) > len(first)
+
+
+def test_the_files_used_longest_ago_make_room(tmp_path: Path) -> None:
+    kept = DiskCache(tmp_path, most_bytes=450)
+    for age, key in enumerate("abcd"):
+        if key == "d":
+            assert kept.read("kind", "a") == "a" * 80
+        kept.write("kind", key, key * 80)  # 147 bytes each
+        for file in tmp_path.iterdir():
+            if file.stat().st_mtime > 1e6:
+                os.utime(file, (age, age))
+    assert [kept.read("kind", key) is not None for key in "abcd"] == [True, False, True, True]
+    kept.write("kind", "large", "x" * 1000)
+    assert [file.stat().st_size > 1000 for file in tmp_path.iterdir()] == [True]
 
 
 def test_values_wait_until_the_cache_settles(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def rows(out: str) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def offline_models(tiny_models: Path) -> list[object]:
+def offline_models(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return the option that names the tiny models; prompts go into a cache of the test's own."""
+    monkeypatch.setattr("experiments.evaluate.default_cache", lambda: tmp_path / "cache")
     return ["--models-root", tiny_models]
 
 
@@ -69,6 +71,38 @@ def test_columns_equal_those_of_models_scored_alone(offline_models: list[object]
     assert {key: cells[1].replace("**", "") for key, cells in together.items() if key.startswith("mini")} == {
         key: cells[0] for key, cells in alone.items() if key.startswith("mini")
     }
+
+
+def test_prompts_are_made_once_for_all_models_and_found_by_the_next_evaluation(
+    offline_models: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evals import harness, kept_tasks
+
+    made = {"prompts": 0, "tasks": 0}
+    ask, load = harness.ask_leaf, kept_tasks.load_tasks
+
+    def asking(*arguments: Any) -> Any:
+        made["prompts"] += 1
+        return ask(*arguments)
+
+    def loading(*arguments: Any, **options: Any) -> Any:
+        made["tasks"] += 1
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(harness, "ask_leaf", asking)
+    monkeypatch.setattr(kept_tasks, "load_tasks", loading)
+    asked = ("base", "math", "--tasks", "mini_arc", "--limit", 8, *offline_models)
+    first = run(*asked)
+    assert first[0] == 0
+    assert made == {"prompts": 1, "tasks": 1}
+    assert rows(run(*asked)[1]) == rows(first[1])
+    assert made == {"prompts": 1, "tasks": 2}, "the second time tasks are opened for their metrics, after the model"
+    for file in (tmp_path / "cache" / "prompts").iterdir():
+        file.write_bytes(file.read_bytes()[:-9])
+    assert rows(run(*asked)[1]) == rows(first[1])
+    assert made == {"prompts": 2, "tasks": 3}
+    run(*asked, "--system_instruction", "be short")
+    assert made["prompts"] == 3, "other prompts"
 
 
 def test_a_suite_is_shown_in_percent_with_its_average(
@@ -147,6 +181,7 @@ def test_local_data_and_models_need_no_network(
         (["--suite", "mini", "--tasks", "piqa"], "tasks must be among mini_arc"),
         (["--tasks", "mini_arc", "--engine", "fast"], "--engine: must be one of live, hf, vllm"),
         (["--tasks", "mini_arc", "--dtype", "int8"], "--dtype: must be one of"),
+        (["--tasks", "mini_arc", "--apply_chat_template"], "must have a chat template, got none; leave it out"),
         (["--tasks", "mini_arc", "--log-samples"], "--log-samples: must be given a place"),
         (["--tasks", "mini_arc", "--engine", "vllm"], "pip install 'mergesearch[vllm]'"),
     ],
