@@ -1,6 +1,6 @@
 """One sampler per trial, seeded by the trial's number: what is proposed depends on the store alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,12 +68,14 @@ class PerTrialSampler(BaseSampler):
         self._seed = seed
         self._current: tuple[int, BaseSampler] | None = None
         self._drawn: set[str] = set()
+        self._given: Mapping[str, Any] = {}
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if self._current is None or self._current[0] != trial.number:
             seed = int(np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0])
             self._current = trial.number, self._make(seed)
             self._drawn = set()
+            self._given = trial.system_attrs.get("fixed_params", {})
         return self._current[1]
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -98,9 +100,8 @@ class PerTrialSampler(BaseSampler):
     ) -> Any:
         """Hand on, after drawing again what a process drew that died before it had drawn all of the trial."""
         sampler = self._of(trial)
-        given = trial.system_attrs.get("fixed_params", {})
         for name, distribution in trial.distributions.items():
-            if name not in self._drawn and name not in given:
+            if name not in self._drawn and name not in self._given:
                 sampler.sample_independent(study, trial, name, distribution)
                 self._drawn.add(name)
         self._drawn.add(param_name)

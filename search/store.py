@@ -25,6 +25,7 @@ from search.packed import RECORD, pack, unpack
 from search.patience import Patience, said, shown
 from search.records import Failed, Part, Scored
 from search.study import FREE, LoadedStudy, completed, differences
+from search.write_ahead import WriteAhead, settling
 
 _IDENTITY = "identity"
 
@@ -70,6 +71,7 @@ class Store:
             ) from None
         except (OptunaError, SQLAlchemyError, OSError, ImportError, ValueError) as error:
             raise StoreError(f"store {self.url}: cannot be opened: {said(error)}") from None
+        self._settle = settling(url)
         lock = make_lock(url, storage, name)
         self.claims = Claims(self.trials, lock, far=across_hosts(url), patience=self._patience)
         self._claim(study, elsewhere=joining)
@@ -160,6 +162,7 @@ class Store:
             if held:
                 trial.set_user_attr(RECORD, record)
                 self.trials.tell(trial, list(told) or None, state)
+        self._settle()
         return held
 
     def learn(
@@ -199,6 +202,7 @@ class Store:
         """Keep what a recipe scored on a part outside the search."""
         packed = {**record, "part": part, "digest": digest, **pack(scored, questions)}
         self._scores.add_trial(create_trial(value=scored.value, user_attrs={RECORD: packed}))
+        self._settle()
         self._known[part, digest] = packed
 
 
@@ -212,7 +216,7 @@ def _open(url: str) -> BaseStorage:
         file = url.removeprefix("journal:")
         return JournalStorage(JournalFileBackend(file, lock_obj=JournalLock(Path(file))))
     if url.startswith("sqlite"):
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 5}})
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 5, "factory": WriteAhead}})
     return RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
 
 
