@@ -20,8 +20,8 @@ def chat_renderer(tokenizer: Any) -> Callable[..., str]:
         if template is None or (isinstance(template, dict) and "default" not in template):
             got = "none" if template is None else f"{', '.join(sorted(template))} without a default"
             raise TaskError(
-                f"apply_chat_template: the model's tokenizer must have a chat template, got {got}; leave it out, or give "
-                "the recipe one (chat_template: chatml)"
+                f"apply_chat_template: the model's tokenizer must have a chat template, got {got}; leave it out, or "
+                "give the recipe one (chat_template: chatml)"
             )
         options = {
             "tokenize": False,
