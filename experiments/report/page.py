@@ -29,16 +29,21 @@ MOST = 20
 """Questions of a task that are shown as won, and as many as lost; the table has all of them."""
 
 
-def write_report(root: Path) -> Path:
+def write_report(root: Path, data: Path | None = None) -> Path:
     """Write the report of the study in a folder; return its path.
+
+    Args:
+        root: The study's folder.
+        data: Where the questions' texts are now; None for where the study had them.
 
     Raises:
         InputError: The folder is no study's.
         search.errors.StoreError: Its store cannot be opened or is empty.
+        evals.errors.EvalError: The questions cannot be read from ``data``.
         OSError: The disk is full; an earlier report still stands.
     """
     facts = gather(root)
-    found = question_map(facts)
+    found = question_map(facts, data)
     path = root / "report.html"
     page = report_page(facts, found)
     write_tables(root / "tables", _tables(facts, found))

@@ -1,7 +1,8 @@
 """Which test questions the winner answers better than the best parent, and which worse, with their text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from merge.errors import MergeError
 from search.bench import Bench
 from search.records import Comparison, TaskComparison
 from search.store import Store, default_url
+from search.study import LoadedStudy
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,16 @@ class QuestionMap:
     remark: str
 
 
-def question_map(facts: StudyFacts) -> QuestionMap | None:
-    """Return the winner's questions against the best parent; None without a verdict or without answers."""
+def question_map(facts: StudyFacts, data: Path | None = None) -> QuestionMap | None:
+    """Return the winner's questions against the best parent; None without a verdict or without answers.
+
+    Args:
+        facts: The study.
+        data: Where the questions are now, laid out as for a search; None for where the study had them.
+
+    Raises:
+        evals.errors.EvalError: The questions cannot be read from ``data``; without it, the remark says so.
+    """
     verdict = facts.verdict
     if verdict is None or not verdict.comparisons:
         return None
@@ -96,7 +106,7 @@ def question_map(facts: StudyFacts) -> QuestionMap | None:
     opponent = facts.tested(comparison.opponent)
     if winner is None or opponent is None:
         return None
-    texts, remark = _texts(facts)
+    texts, remark = _texts(facts, data)
     tasks = tuple(_task(task, winner, opponent, texts) for task in _shown(comparison))
     return QuestionMap(comparison.opponent, tasks, remark)
 
@@ -146,22 +156,37 @@ def _values(results: Results, label: str, metric: str) -> "pd.Series[float]":
     return rows.set_index(["leaf", "question"])["value"]
 
 
-def _texts(facts: StudyFacts) -> tuple[dict[tuple[str, str], Text], str]:
+def _texts(facts: StudyFacts, data: Path | None) -> tuple[dict[tuple[str, str], Text], str]:
     """Return the texts of the test questions, or why there are none; reads the data, opens no model."""
+    store = Store(facts.study.file.store or default_url(facts.folder.root), facts.study)
+    bench = Bench(facts.study if data is None else _asked_from(data, facts.study), (), "cpu", facts.folder.root)
+    bench.use(store)
     try:
-        bench = Bench(facts.study, (), "cpu", facts.folder.root)
-        bench.use(Store(facts.study.file.store or default_url(facts.folder.root), facts.study))
-        leaves = {task.name: task for task in bench.tasks}
-        found = {}
-        for question in bench.questions("test"):
-            leaf = leaves[question.task]
-            split = Leaf.of(leaf).split(question.split)
-            if split.ids[question.index] == question.id:
-                found[question.task, question.id] = _text(leaf.task, split.docs[question.index])
+        found = dict(_found(bench))
     except (EvalError, MergeError, OSError, LookupError) as error:
+        if data is not None and isinstance(error, EvalError):
+            raise
         said = str(error).splitlines()
-        return {}, f"the questions' texts are not at hand: {said[0] if said else type(error).__name__}"
-    return found, ""
+        why = said[0] if said else type(error).__name__
+        return {}, f"the questions' texts are not at hand: {why}; 'mergesearch report STUDY --data DIR' says where"
+    missing = len(bench.questions("test")) - len(found)
+    return found, f"{missing} of the test questions are not in the data" if missing else ""
+
+
+def _found(bench: Bench) -> Iterator[tuple[tuple[str, str], Text]]:
+    """Go through the test questions that the data hold, wherever in their split they stand."""
+    leaves = {task.name: task for task in bench.tasks}
+    for question in bench.questions("test"):
+        leaf = leaves[question.task]
+        split = Leaf.of(leaf).split(question.split)
+        if question.id in split.ids:
+            yield (question.task, question.id), _text(leaf.task, split.docs[split.ids.index(question.id)])
+
+
+def _asked_from(data: Path, study: LoadedStudy) -> LoadedStudy:
+    document = study.file.model_dump(mode="json", exclude_unset=True)
+    document["evaluate"]["data"] = str(data.resolve())
+    return LoadedStudy(document, place=study.place)
 
 
 def _text(task: Any, doc: Any) -> Text:
@@ -169,8 +194,8 @@ def _text(task: Any, doc: Any) -> Text:
     choices = list(map(str, task.doc_to_choice(doc))) if task.get_config("doc_to_choice") is not None else []
     if isinstance(gold, int) and 0 <= gold < len(choices):
         gold = choices[gold]
-    if isinstance(asked, int):  # lm-eval's winogrande: the text differs by choice, the target is what follows
-        asked = ""
+    if isinstance(asked, int):  # lm-eval's winogrande: the choices are beginnings, the target is what follows them
+        asked, gold = f"… {str(gold).strip()}", choices[asked] if 0 <= asked < len(choices) else gold
     return Text(str(asked).strip(), tuple(choices), _gold(gold))
 
 

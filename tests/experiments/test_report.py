@@ -18,7 +18,7 @@ from experiments.report.depth import curves
 from experiments.report.gather import StudyFacts, gather
 from experiments.report.importance import importances
 from experiments.report.page import report_page, write_report
-from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, question_map
+from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, _text, question_map
 from merge.recipe import Recipe
 from search.bench import Bench
 from tests.experiments.test_cli import run
@@ -122,14 +122,35 @@ def test_questions_won_and_lost_have_their_text(facts: StudyFacts) -> None:
 
 
 def test_questions_whose_data_are_gone_are_told_by_id(facts: StudyFacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(_: Bench) -> None:
+    places: list[str] = []
+
+    def gone(bench: Bench) -> None:
+        places.append(bench._study.file.evaluate.data)
         raise DataError("data: must be there, got none")
 
     monkeypatch.setattr(Bench, "tasks", property(gone))
     found = question_map(facts)
     assert found is not None
-    assert found.remark == "the questions' texts are not at hand: data: must be there, got none"
+    assert found.remark.startswith("the questions' texts are not at hand: data: must be there, got none; ")
+    assert "'mergesearch report STUDY --data DIR'" in found.remark
     assert "must be there" in report_page(facts, found)
+    with pytest.raises(DataError, match="must be there"):
+        question_map(facts, Path("elsewhere"))
+    assert places == [facts.study.file.evaluate.data, str(Path("elsewhere").resolve())]
+
+
+def test_a_text_whose_choices_are_beginnings_is_told_with_the_right_one() -> None:
+    class Winogrande:
+        """What of lm-eval's task is asked: the text is the number of the right beginning, the target what follows."""
+
+        doc_to_text = staticmethod(lambda doc: int(doc["answer"]) - 1)
+        doc_to_target = staticmethod(lambda doc: " was taller.")
+        doc_to_choice = staticmethod(lambda doc: ["Ann said that Ann", "Ann said that Bea"])
+        get_config = staticmethod(lambda name: name)
+
+    assert _text(Winogrande, {"answer": "2"}) == Text(
+        "… was taller.", ("Ann said that Ann", "Ann said that Bea"), "Ann said that Bea"
+    )
 
 
 def test_a_study_that_is_none_is_one_clear_line(tmp_path: Path) -> None:

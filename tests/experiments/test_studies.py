@@ -1,11 +1,13 @@
 """The ready studies: every one loads, every recipe is mergekit's, and the small ones are the large ones shrunk."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from merge.recipe import load_recipes
+from merge.engine import Merger
+from merge.recipe import Recipe, load_recipes
 from search.study import load_study
 
 STUDIES = Path(__file__).resolve().parent.parent.parent / "experiments" / "studies"
@@ -49,7 +51,43 @@ def test_what_a_study_calls_published_is_the_recipe_beside_it(
     folder: str, study: str, baseline: str, recipe: str
 ) -> None:
     known = load_study(STUDIES / folder / f"{study}.yaml").known[baseline]
-    assert known.digest() == load_recipes(STUDIES / folder / "recipes" / f"{recipe}.yaml")[-1].digest()
+    published = load_recipes(STUDIES / folder / "recipes" / f"{recipe}.yaml")[-1]
+    assert known.digest() == listed_once(published).digest()
+
+
+def listed_once(recipe: Recipe) -> Recipe:
+    """Return a recipe without what it lists a second time: the base, whose parameters have no effect."""
+    document = recipe.to_mapping()
+    if "models" in document:
+        document["models"] = list({entry["model"]: entry for entry in reversed(document["models"])}.values())[::-1]
+    return Recipe.from_mapping(document, place="listed once")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"small/{name}" for name in NAMES)])
+def test_every_winner_of_a_study_loads_in_mergekit_which_refuses_a_model_listed_twice(name: str) -> None:
+    study = load_study(STUDIES / f"{name}.yaml")
+    candidates = [family.recipe(family.middle()) for family in study.space.families.values()]
+    for recipe in (*candidates, *study.known.values()):
+        assert recipe.digest() == listed_once(recipe).digest()
+
+
+def test_the_base_listed_again_with_parameters_changes_no_bit(tiny_models: Path, tmp_path: Path) -> None:
+    document: dict[str, Any] = {
+        "merge_method": "dare_ties",
+        "base_model": "base",
+        "models": [
+            {"model": "base"},
+            {"model": "base", "parameters": {"density": 0.6, "weight": 0.5}},
+            {"model": "math", "parameters": {"density": 0.55, "weight": 0.1}},
+            {"model": "science", "parameters": {"density": 0.55, "weight": 0.4}},
+        ],
+    }
+    twice = Recipe.from_mapping(document, place="twice")
+    for name, recipe in (("twice", twice), ("once", listed_once(twice))):
+        assert len(recipe.to_mapping()["models"]) == (4 if name == "twice" else 3)
+        Merger([tiny_models]).merge_to_folder(recipe, tmp_path / name)
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("twice", "once")]
+    assert files[0] == files[1]
 
 
 def test_the_recipe_of_a_saved_page_is_the_one_that_is_ready(shared: Path) -> None:
