@@ -144,8 +144,8 @@ def test_a_text_whose_choices_are_beginnings_is_told_with_the_right_one() -> Non
         """What of lm-eval's task is asked: the text is the number of the right beginning, the target what follows."""
 
         doc_to_text = staticmethod(lambda doc: int(doc["answer"]) - 1)
-        doc_to_target = staticmethod(lambda doc: " was taller.")
-        doc_to_choice = staticmethod(lambda doc: ["Ann said that Ann", "Ann said that Bea"])
+        doc_to_target = staticmethod(lambda _: " was taller.")
+        doc_to_choice = staticmethod(lambda _: ["Ann said that Ann", "Ann said that Bea"])
         get_config = staticmethod(lambda name: name)
 
     assert _text(Winogrande, {"answer": "2"}) == Text(
