@@ -7,13 +7,17 @@ own store is the truth, from which the mirror can be made again, so a fault here
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
+
+from filelock import FileLock
 
 from evals.results import Results
 from experiments.naming import batches, safe_name, safely_named
@@ -37,6 +41,8 @@ RECORD = "mergesearch.record"
 PARENT = "mlflow.parentRunId"
 DIGEST = "mergesearch.digest"
 ALIAS = "best"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the experiment at its table of runs; without it MLflow's page shows tools for chats."""
 PARAMS_AT_ONCE, METRICS_AT_ONCE, PARAM, TAG = 100, 900, 6000, 5000
 """MLflow's limits: entries per call, characters of a parameter, of a tag."""
 
@@ -186,6 +192,8 @@ def _open(uri: str, study: str, study_id: str) -> _Store:
         _check_sqlite(database)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if database is not None:
+        _make_whole(database)
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
@@ -210,7 +218,7 @@ def _experiment(client: "MlflowClient", study: str, location: str | None) -> str
     """Return the id of the experiment of that name; one that was deleted is brought back."""
     found = client.get_experiment_by_name(study)
     if found is None:
-        return str(client.create_experiment(study, artifact_location=location))
+        return str(client.create_experiment(study, artifact_location=location, tags=KIND))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
@@ -335,6 +343,21 @@ def _check_sqlite(path: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.rollback()
+
+
+def _make_whole(path: Path) -> None:
+    """Have mlflow make its tables under another name: half of them, left by a killed process, it never mends."""
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.stat().st_size > 0:
+            return
+        for left in path.parent.glob(f".{path.name}.*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+        from mlflow import MlflowClient
+
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
+            draft = Path(folder) / path.name
+            MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments(max_results=1)
+            draft.replace(path)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -58,8 +58,13 @@ class Patience:
         self._thread = threading.get_ident()
         self._inside = False
 
-    def __call__(self, action: Callable[[], T]) -> T:
+    def __call__(self, action: Callable[[], T], *, opening: bool = False) -> T:
         """Return what the action returns.
+
+        Args:
+            action: What needs the storage.
+            opening: It opens the storage: a fault that waiting does not mend is raised as it is, and other processes
+                may make the same tables at the same time.
 
         Raises:
             SearchStoppedError: The storage is broken, or was waited for long enough.
@@ -72,6 +77,10 @@ class Patience:
                 self._inside = True
                 result = action()
             except (StorageInternalError, SQLAlchemyError, OSError) as error:
+                if opening and not passing(error):
+                    if "already exists" not in said(error):
+                        raise
+                    continue
                 since = self._judged(error, since)
             else:
                 if since is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from search.company import Company, Crew, Nobody
 from search.loop import Run
 from search.objective import Objective, Term
+from search.patience import LONGEST, Patience
 from search.pause import Pause
 from search.store import Store
 from search.study import LoadedStudy
@@ -40,10 +41,12 @@ def bench_of(study: LoadedStudy, seconds: float = 0.0) -> Any:
     return FakeBench(study, ACC, slow(seconds) if seconds else skilled, (24, 24, 40))
 
 
-def lead(url: str, search: dict[str, Any], crew: Crew | None = None, seconds: float = 0.0) -> Recorder:
+def lead(
+    url: str, search: dict[str, Any], crew: Crew | None = None, seconds: float = 0.0, heard: Recorder | None = None
+) -> Recorder:
     """Run a made-up study to its end as the process that leads."""
-    study, heard = fake_study(search=search), Recorder()
-    store = Store(url, study)
+    study, heard = fake_study(search=search), heard or Recorder()
+    store = Store(url, study, patience=Patience(f"store {url}", heard.lines.append, longest=LONGEST))
     company = Company(True, Pause(), heard.lines.append, crew)
     with store.claims.leading():
         Run(study, store, bench_of(study, seconds), heard, company=company).to_the_end()
@@ -53,7 +56,8 @@ def lead(url: str, search: dict[str, Any], crew: Crew | None = None, seconds: fl
 def help_out(url: str, search: dict[str, Any], seconds: float = 0.0, together: Any = None) -> None:
     """Join a made-up study until it gives out no more trials; begin when the others do."""
     study = fake_study(search=search)
-    while (store := Store(url, study, joining=True)).claims.opened() is None:
+    patience = Patience(f"store {url}", longest=LONGEST)
+    while (store := Store(url, study, joining=True, patience=patience)).claims.opened() is None:
         time.sleep(0.02)
     if together is not None:
         together.wait(60)
