@@ -80,10 +80,10 @@ class ConsoleProgress:
         shown = self._outlook.metrics if self._outlook is not None else ()
         scores = "  ".join(f"{escape(name)} {record.metrics[name]:.4f}" for name in shown if name in record.metrics)
         seconds = f"{sum(record.parts.values()):.1f} s"
-        line = f"{head} {record.metrics['objective']:.4f}  [dim]{scores}[/]"
-        if record.state == "stopped":
+        if record.state == "stopped":  # no scores: those of the most telling questions are not those of all
             stopped = (record.reason or "").removeprefix("stopped by the race ")
-            return f"{line}  [dim]{seconds}[/]  [yellow]stopped[/] [dim]{escape(stopped)}[/]"
+            return f"{head} [yellow]stopped[/] [dim]{escape(stopped)}  {seconds}[/]"
+        line = f"{head} {record.metrics['objective']:.4f}  [dim]{scores}[/]"
         if record.part != "search":
             return f"{line}  [dim]{record.part} questions, {seconds}[/]"
         best = "  [green]best[/]" if self._best[1] == record.name else ""

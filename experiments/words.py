@@ -17,10 +17,16 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     )
     if not verdict.family:
         yield "the search found nothing better than this baseline on the selection questions; more trials may"
-    for comparison in _headline(verdict):
+    headline = _headline(verdict)
+    for comparison in headline:
         yield _against(comparison, best_parent=comparison.opponent == verdict.best_parent)
         for task in comparison.tasks:
             yield f"  {_task(task)}"
+    if len(headline) > 1 and all(comparison.holds is not None for comparison in headline):
+        yield (
+            f"'better' and 'worse' are corrected for {len(headline)} comparisons (Holm); intervals and p-values are "
+            "of each comparison alone"
+        )
     yield (
         f"optimism: {verdict.optimism:+.4f} (objective {verdict.search_value:.4f} on {counts['search']} search "
         f"questions minus {verdict.test_value:.4f} on test questions)"
@@ -66,6 +72,8 @@ def _against(comparison: Comparison, *, best_parent: bool) -> str:
         judgement = "worse"
     else:
         judgement = "not shown to differ"
+    if comparison.holds is False and judgement in ("better", "worse"):
+        judgement += " taken alone, not shown to differ when corrected for the number of comparisons"
     who = f"best parent '{comparison.opponent}'" if best_parent else f"'{comparison.opponent}'"
     return f"against {who}: {judgement}, objective {_interval(interval)}"
 

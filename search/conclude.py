@@ -1,11 +1,12 @@
 """The end of a search: finalists, the winner, and its verdict on questions that nobody searched on."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from evals.statistics import Interval
 from merge.methods import get_method
 from search.baselines import Baseline
 from search.bench import Bench
@@ -13,7 +14,7 @@ from search.constraints import Guard
 from search.finalists import best_parent, compare, name_winner, order_finalists
 from search.front import front
 from search.outside import Outside
-from search.records import FrontPoint, Masks, Part, Scored, Verdict
+from search.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.rung import Agreement
 from search.standing import Entry, distinct
 from search.study import SearchSection
@@ -35,6 +36,34 @@ class Ending:
     counts: Mapping[str, int]
     reason: str
     rung: Agreement | None = None
+
+
+def shown_together(alone: Mapping[str, Interval], again: Callable[[str, float], Interval]) -> set[str]:
+    """Return the opponents whose difference is still shown when all are compared at one level together.
+
+    Holm's step-down correction in terms of intervals: with m opponents left, those are shown whose interval at
+    level 1 - (1 - level) / m leaves zero out; then the others are tried with what is left of them.
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979).
+
+    Args:
+        alone: Interval of each opponent, all at one level.
+        again: Returns an opponent's interval at another level.
+    """
+    shown: set[str] = set()
+    left = set(alone)
+    while left:
+        found = {name for name in left if excludes_zero(alone[name])}
+        if len(left) > 1:
+            found = {name for name in found if excludes_zero(again(name, 1 - (1 - alone[name].level) / len(left)))}
+        if not found:
+            break
+        shown, left = shown | found, left - found
+    return shown
+
+
+def excludes_zero(interval: Interval) -> bool:
+    """Tell whether a difference is shown."""
+    return interval.low > 0 or interval.high < 0
 
 
 @dataclass
@@ -70,7 +99,7 @@ class Conclusion:
         opponents = {name: self._reference(name, "test") for name in others}
         values = {name: scored.value for name, scored in opponents.items()}
         strongest = best_parent(values, [b.name for b in self.baselines if b.kind == "parent"])
-        comparisons = compare(self.bench.objective, tested, opponents, seed=self.settings.seed)
+        comparisons = self._compared(tested, opponents, strongest)
         directions = {name: score.higher_is_better for name, score in tested.results.scores.items()}
         columns = {winner.name: tested, **opponents}
         scores = {name: self._table_column(scored) for name, scored in columns.items()}
@@ -94,6 +123,19 @@ class Conclusion:
             masks=self._masks(winner, number),
             rung=ending.rung,
         )
+
+    def _compared(self, tested: Scored, opponents: Mapping[str, Scored], strongest: str) -> list[Comparison]:
+        """Compare the winner with everyone; best parent and merges, which the verdict stands on, also together."""
+        objective, seed = self.bench.objective, self.settings.seed
+        found = compare(objective, tested, opponents, seed=seed)
+        headline = {strongest, *(b.name for b in self.baselines if b.kind in MERGES)}
+        alone = {c.opponent: c.objective for c in found if c.opponent in headline}
+
+        def again(name: str, level: float) -> Interval:
+            return objective.difference(tested.results, opponents[name].results, level=level, seed=seed)
+
+        holding = shown_together(alone, again)
+        return [replace(c, holds=c.opponent in holding) if c.opponent in alone else c for c in found]
 
     @cached_property
     def _trials(self) -> list[Entry]:

@@ -128,22 +128,38 @@ class Judge:
             self._merger.merge_live(recipe, live.model, seed=seed)
             weights_changed(live.scorer)
             merged = time.perf_counter()
-            results, stopped, objective = _ask(live.scorer, stages, rivals, between)
+            asked = _ask(live.scorer, stages, rivals, between)
         except (MergeError, ScoringError) as error:
             return Failed(str(error).strip() or type(error).__name__, type(error).__name__)
         seconds = Seconds(merge=merged - start, score=time.perf_counter() - merged)
-        results = replace(results, answers=_as_stored(results.answers))
-        return Scored(results, objective.value(results), stopped, seconds, objective.values(results))
+        results = replace(asked.results, answers=_as_stored(asked.results.answers))
+        value, values = asked.objective.value(results), asked.objective.values(results)
+        return Scored(results, value, asked.stopped_after, seconds, values, asked.behind)
 
     def fingerprints(self) -> Mapping[str, str]:
         """Return the hash of every model that was opened."""
         return self._merger.fingerprints()
 
 
-def _ask(
-    scorer: Any, stages: Sequence[Stage], rivals: Rivals | None, between: Callable[[], None] | None
-) -> tuple[Results, int | None, Objective]:
-    """Return the results, after how many questions the race was lost, and the objective that the results allow."""
+@dataclass(frozen=True)
+class _Asked:
+    """What a candidate answered.
+
+    Attributes:
+        results: Answers and scores.
+        objective: The objective that they allow.
+        stopped_after: Number of questions after which the race was lost.
+        behind: By how much it was.
+    """
+
+    results: Results
+    objective: Objective
+    stopped_after: int | None = None
+    behind: float | None = None
+
+
+def _ask(scorer: Any, stages: Sequence[Stage], rivals: Rivals | None, between: Callable[[], None] | None) -> _Asked:
+    """Ask block after block, until all is answered or the race is lost."""
     parts: list[Results] = []
     asked: set[Question] = set()
     for number, stage in enumerate(stages):
@@ -156,17 +172,19 @@ def _ask(
             parts.append(stage.evaluation.run(scorer, block))
             asked.update(stage.evaluation.questions if block is None else block)
             ended = last and index + 1 == len(blocks)
-            if rivals is not None and racing and not ended and _lost(parts, stage, rivals):
-                return _together(parts), len(asked), stage.objective
+            behind = _behind(parts, stage, rivals) if rivals is not None and racing and not ended else None
+            if behind is not None:
+                return _Asked(_together(parts), stage.objective, len(asked), behind)
             if between is not None and not ended:
                 between()
-    return _together(parts), None, stages[-1].objective
+    return _Asked(_together(parts), stages[-1].objective)
 
 
-def _lost(parts: Sequence[Results], stage: Stage, rivals: Rivals) -> bool:
+def _behind(parts: Sequence[Results], stage: Stage, rivals: Rivals) -> float | None:
+    """Return by how much the race is lost to the first rival that wins it; None when it goes on."""
     so_far = pd.concat([result.answers for result in parts], ignore_index=True)
     race = replace(rivals.race, objective=stage.objective)
-    return any(race.lost(so_far, answers) for answers in rivals.answers)
+    return next((-race.gain(so_far, answers) for answers in rivals.answers if race.lost(so_far, answers)), None)
 
 
 def _together(parts: Sequence[Results]) -> Results:

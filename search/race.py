@@ -80,6 +80,15 @@ class Race:
             return all(worse({label: gain}, {label: 1.0}) < self.level for label, gain in gains.items())
         return worse(gains, {term.label: term.weight for term in self.objective.terms}) < self.level
 
+    def gain(self, candidate: pd.DataFrame, incumbent: pd.DataFrame) -> float:
+        """Return the candidate's mean gain on what both answered, in the metrics that are raced on.
+
+        Answers alone would mislead: what a stopped candidate answered are the most telling questions, which are
+        harder or easier than the others.
+        """
+        gains = self.objective.gains(candidate, incumbent)
+        return float(sum(term.weight * gains[term.label].mean() for term in self.objective.counted))
+
     def _ordered(self, questions: Sequence[Question]) -> list[Question]:
         """Return a task's questions, the most telling first; those of equal worth spread over the task."""
         places = {question: (index * GOLDEN) % 1 for index, question in enumerate(questions)}

@@ -44,6 +44,9 @@ class Scored:
         stopped_after: Number of questions after which the race stopped it; None when it answered all.
         seconds: Where the time went.
         values: Utility of each task that counts; empty where it was read back from a store.
+        behind: By how much it was behind the candidate that stopped it, on the questions that it answered and in
+            the metrics that were raced on; its own value there says little, since the most telling questions come
+            first. None when it answered all.
     """
 
     results: Results
@@ -51,6 +54,7 @@ class Scored:
     stopped_after: int | None = None
     seconds: Seconds = Seconds()
     values: tuple[float, ...] = ()
+    behind: float | None = None
 
     def metrics(self) -> dict[str, float]:
         """Return the objective and every score by its name ``TASK/METRIC``."""
@@ -146,11 +150,14 @@ class Comparison:
         opponent: Name of a baseline.
         objective: Difference of the objective, winner minus opponent, bootstrap stratified by task.
         tasks: The same, task by task.
+        holds: Whether the objective's difference is also shown when all that the verdict stands on are corrected for
+            their number; None for a comparison that is none of them.
     """
 
     opponent: str
     objective: Interval
     tasks: tuple[TaskComparison, ...]
+    holds: bool | None = None
 
 
 @dataclass(frozen=True)

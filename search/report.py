@@ -60,6 +60,8 @@ class Reporter:
         reason = outcome.reason if isinstance(outcome, Failed) else None
         if scored is not None and scored.stopped_after is not None:
             reason = f"stopped by the race after {scored.stopped_after} questions"
+            if scored.behind is not None:
+                reason += f", {scored.behind:.4f} behind the best on the same ones"
         return TrialRecord(
             study=self.study,
             study_id=self.study_id,

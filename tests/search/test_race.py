@@ -1,16 +1,25 @@
 """The race: who is stopped, who never is, in which order questions are asked."""
 
+from io import StringIO
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from evals.questions import Question
 from evals.statistics import mcnemar_exact
+from experiments.progress import ConsoleProgress
+from search.judge import Rivals
 from search.objective import Objective, Term
+from search.packed import pack, unpack
 from search.race import LEAST, Race, worse, worth_of_questions
+from search.records import Scored
+from search.report import Reporter
 from tests.search.answers import answers
+from tests.search.fake import FakeBench, fake_study, weights_of
 
 TERM = Term("arc", "acc_norm", 1.0, True)
 RACE = Race(Objective((TERM,)), level=0.01, blocks=4)
@@ -88,6 +97,30 @@ def test_a_task_without_weight_has_no_say() -> None:
     race = Race(Objective((Term("a", "acc", 1.0, True), Term("guard", "acc", 0.0, True))))
     one = answers({("a", "acc"): [1] * 20, ("guard", "acc"): [0] * 20}).answers
     assert not race.lost(one, answers({("a", "acc"): [1] * 20, ("guard", "acc"): [1] * 20}).answers)
+
+
+def test_a_stopped_candidate_says_how_far_behind_it_was_and_shows_no_score() -> None:
+    """The questions come in learned order, so that its own score says nothing: here the most telling ones are easy."""
+    study = fake_study()
+    term = Term("t", "gold", 1.0, True)
+    bench = FakeBench(study, Objective((term,)), lambda recipe, *_: {"gold": 0.9 - 0.1 * weights_of(recipe)[0]})
+    good, bad = (study.space.candidate({"models.a.weight": w, "models.b.weight": 0.5}) for w in (0.0, 1.0))
+    leader = bench.judge.score(good.recipe(), "search")
+    assert isinstance(leader, Scored)
+    rivals = Rivals(Race(bench.objective), [leader.results.answers])
+    scored = bench.judge.score(bad.recipe(), "search", rivals)
+    assert isinstance(scored, Scored)
+    assert scored.stopped_after == LEAST
+    assert scored.behind == pytest.approx(0.1, abs=1e-6)
+    asked = bench.questions("search")
+    assert unpack(pack(scored, asked), asked).behind == scored.behind
+
+    record = Reporter("s", "id").trial("trial 8", 8, bad, scored, times={"started": 0.0, "ended": 1.0})
+    console = Console(file=StringIO(), width=200)
+    ConsoleProgress(console).scored(record)
+    line = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "stopped after 8 questions, 0.1000 behind the best on the same ones" in line
+    assert "0.8000" not in line
 
 
 @given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 40), min_size=1))

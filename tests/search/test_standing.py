@@ -6,12 +6,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
+from evals.statistics import Interval
+from experiments.words import verdict_lines
 from merge.recipe import Recipe
+from search.conclude import shown_together
 from search.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
 from search.front import dominates, front
-from search.records import Failed
+from search.records import Comparison, Failed, Verdict
 from search.rung import ranks
 from search.standing import Entry, Standing
 
@@ -108,3 +112,31 @@ def test_the_rung_is_trusted_when_it_ranks_enough_candidates_as_the_metric_does(
     assert not ranks([1, 2, 3, 4], [2, 3, 4, 6]).trusted
     assert not ranks([1, 2, 3, 4, 5], [5, 4, 3, 2, 1]).trusted
     assert ranks([1, 2, 3], [0, 0, 0]).correlation is None
+
+
+def test_differences_are_corrected_for_their_number_step_by_step() -> None:
+    """Half-widths of a normal estimate with standard error 1: three of 2.3 pass at 5 % alone, none at 5 % / 3."""
+
+    def again(estimates: dict[str, float]) -> set[str]:
+        def interval(name: str, level: float) -> Interval:
+            half = float(norm.ppf((1 + level) / 2))
+            return Interval(estimates[name], estimates[name] - half, estimates[name] + half, level)
+
+        return shown_together({name: interval(name, 0.95) for name in estimates}, interval)
+
+    assert again({"a": 2.3, "b": -2.3, "c": 2.3}) == set()
+    assert again({"a": 2.5, "b": -2.3, "c": 2.0}) == {"a", "b", "c"}
+    assert again({"a": 2.5, "b": -2.3, "c": 1.9}) == {"a", "b"}
+    assert again({"a": 2.0}) == {"a"}
+
+
+def test_the_verdict_calls_better_only_what_holds_together() -> None:
+    near = Comparison("math", Interval(0.02, 0.001, 0.04, 0.95), (), holds=False)
+    far = Comparison("equal weights", Interval(0.2, 0.1, 0.3, 0.95), (), holds=True)
+    scores: dict[str, dict[str, float]] = {name: {} for name in ("trial 1", "math", "equal weights")}
+    counts = {"search": 1, "test": 1}
+    verdict = Verdict("trial 1", "f", {}, "", "", 0.5, 0.5, ["math"], "math", (near, far), scores, {}, counts)
+    text = "\n".join(verdict_lines(verdict))
+    assert "'math': better taken alone, not shown to differ when corrected" in text
+    assert "against 'equal weights': better, objective +0.2" in text
+    assert "corrected for 2 comparisons (Holm)" in text

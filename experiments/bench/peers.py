@@ -1,0 +1,285 @@
+"""Our search against what people write today, at equal CPU time and equal questions.
+
+    OMP_NUM_THREADS=1 python -m experiments.bench.peers BASE DATA --adapters MATH SCIENCE --mergekit PATH
+
+Four contenders look for the best merge of two fine-tunes of one base, over the families of the study math-science:
+ours as it is, ours without racing, ours with random proposals and no racing, and Optuna's TPE in a loop that writes
+every candidate to disk and calls lm-eval's ``simple_evaluate`` with HFLM on it. The clock is the CPU time of the
+contender's process and its children from its start, so that other work on the machine costs nobody anything; imports,
+prompts and our baselines are on it. Who is scoring a candidate when the time is up may end it.
+
+The loop names its best by search score. Ours names, as a search does, the best of its three first and of the merges
+among its baselines on the selection questions. All that were named are scored by the same judge on test questions that
+none has seen; this, and naming, is not on the clock. Folders of parents are written before.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evals.statistics import Interval
+from evals.stock_run import write_task
+from experiments.bench.contenders import Entry, Outcome, Task
+from experiments.bench.process import machine
+from merge.engine import Merger
+from merge.recipe import Recipe
+from search.baselines import make_baselines
+from search.bench import Bench
+from search.conclude import MERGES
+from search.finalists import name_winner, order_finalists
+from search.records import Part, Scored
+from search.store import Store, default_url
+from search.study import LoadedStudy
+
+READY = Path(__file__).parents[1] / "studies" / "math-science.yaml"
+BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
+LOOP = "TPE, mergekit to disk, HFLM"
+WAYS: Mapping[str, Mapping[str, object]] = {
+    "ours": {},
+    "ours, no racing": {"race": False},
+    "ours, random, no racing": {"race": False, "sampler": "random"},
+}
+FINALISTS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender with one seed.
+
+    Attributes:
+        seed: Seed of questions and proposals.
+        name: The contender.
+        outcome: What it found.
+        named: The recipe that it names.
+        test: Its objective on the test questions.
+        difference: The same minus the loop's.
+        apart: How far its search score is from what the judge gives the same recipe on the same questions.
+    """
+
+    seed: int
+    name: str
+    outcome: Outcome
+    named: Entry
+    test: float
+    difference: Interval
+    apart: float
+
+    @property
+    def rate(self) -> float:
+        """Candidates per hour of CPU time, from the start of the process."""
+        return 3600 * self.outcome.candidates / self.outcome.spent
+
+    @property
+    def later_rate(self) -> float:
+        """The same from the first candidate on."""
+        return 3600 * self.outcome.candidates / (self.outcome.spent - self.outcome.begun)
+
+    def line(self) -> str:
+        """Return a line of the table."""
+        far = f"{self.difference.estimate:+.4f} [{self.difference.low:+.4f}, {self.difference.high:+.4f}]"
+        cells = (
+            self.seed,
+            self.name,
+            f"{self.outcome.candidates} ({self.outcome.stopped})",
+            f"{self.rate:.0f}",
+            f"{self.later_rate:.0f}",
+            f"{self.named.value:.4f}",
+            f"{self.test:.4f}",
+            "" if self.name == LOOP else far,
+            f"{self.named.value - self.test:+.4f}",
+        )
+        return "| " + " | ".join(map(str, cells)) + " |"
+
+
+HEAD = (
+    "| seed | contender | candidates (stopped early) | per CPU hour | after the start | search score | test score "
+    "| test score against the loop, 95 % | optimism |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|"
+)
+
+
+def make_parents(base: str, adapters: Sequence[Path], folder: Path) -> dict[str, str]:
+    """Write base and fine-tunes as folders in float32; return the ready study's names for them."""
+    sources = {BASE_NAME: base}
+    sources |= {f"{BASE_NAME}+experiments/demo/adapters/{a.name}": f"{base}+{a}" for a in adapters}
+    found = {}
+    for name, source in sources.items():
+        out = folder / (Path(name).name if "+" in name else "base")
+        document = {"merge_method": "passthrough", "models": [{"model": source}], "dtype": "float32"}
+        if not out.exists():
+            Merger().merge_to_folder(Recipe.from_mapping(document, place=name), out)
+        found[name] = str(out.resolve())
+    return found
+
+
+def study_document(parents: Mapping[str, str], settings: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Return the study that all contenders search."""
+    text = READY.read_text("utf-8")
+    for name in sorted(parents, key=len, reverse=True):
+        text = text.replace(f"{name}\n", f"{parents[name]}\n")
+    document: dict[str, Any] = yaml.safe_load(text)
+    tasks = {"arc_easy": "gold_prob", "gsm8k": "gold_bits_per_byte"}
+    counts = {"search": settings.search, "selection": settings.selection, "test": settings.test}
+    document["evaluate"] = {
+        "tasks": [{"task": task, "metric": metric, "num_fewshot": 0} for task, metric in tasks.items()],
+        "questions": {part: dict(zip(tasks, numbers, strict=True)) for part, numbers in counts.items()},
+        "data": str(settings.data.resolve()),
+        "verdict": "asked",
+    }
+    document["search"] = {"trials": 1000, "seed": seed, "finalists": FINALISTS}
+    document["tracking"] = {"mlflow": None}
+    return document
+
+
+def contend(task: Task, folder: Path) -> Outcome:
+    """Run a contender in a process of its own."""
+    own = Path(task.folder)
+    told, found = folder / f"{own.name}-task.json", folder / f"{own.name}-outcome.json"
+    told.write_text(json.dumps(asdict(task)), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.bench.contenders", str(told), str(found)],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"{own.name} failed:\n" + "\n".join(done.stdout.splitlines()[-8:]))
+    outcome = json.loads(found.read_text("utf-8"))
+    return Outcome(**{**outcome, "entries": [Entry(**entry) for entry in outcome["entries"]]})
+
+
+class Referee:
+    """Scores what was named, with one judge for all."""
+
+    def __init__(self, document: Mapping[str, Any], folder: Path) -> None:
+        folder.mkdir()
+        study = LoadedStudy(dict(document), place="study")
+        self.bench = Bench(study, (), "cpu", folder)
+        self.bench.use(Store(default_url(folder), study))
+        self._merges = {b.name for b in make_baselines(self.bench.recipes, study.known) if b.kind in MERGES}
+        self._known: dict[str, Scored] = {}
+
+    def write_tasks(self, folder: Path) -> None:
+        """Write the search questions as task files of lm-eval."""
+        folder.mkdir()
+        for loaded in self.bench.tasks:
+            write_task(loaded, self.bench.sets.search, folder)
+
+    def score(self, recipe: Mapping[str, object], part: Part) -> Scored:
+        """Score a recipe on a part, once."""
+        key = json.dumps([recipe, part], sort_keys=True)
+        if key not in self._known:
+            scored = self.bench.judge.score(Recipe.from_mapping(recipe, place="named"), part)
+            if not isinstance(scored, Scored):
+                raise RuntimeError(f"{recipe}: {scored.reason}")
+            self._known[key] = scored
+        return self._known[key]
+
+    def named(self, outcome: Outcome, *, select: bool) -> Entry:
+        """Return the recipe that a contender names."""
+        trials = {entry.name: entry for entry in outcome.entries if entry.kind == "trial"}
+        first = order_finalists({name: entry.value for name, entry in trials.items()}, FINALISTS)
+        if not select:
+            return trials[first[0]]
+        finalists = {name: trials[name] for name in first}
+        finalists |= {entry.name: entry for entry in outcome.entries if entry.name in self._merges}
+        selection = {name: self.score(entry.recipe, "selection").value for name, entry in finalists.items()}
+        return finalists[name_winner(selection, {name: entry.value for name, entry in finalists.items()})]
+
+
+def play(seed: int, document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> list[Row]:
+    """Let all contenders search with one seed, and score what they name."""
+    folder.mkdir()
+    referee, questions = Referee(document, folder / "referee"), folder / "questions"
+    referee.write_tasks(questions)
+    tasks = [
+        Task(
+            way="loop" if name == LOOP else "search",
+            study={**document, "search": {**document["search"], **WAYS.get(name, {})}},
+            folder=str(folder / f"run{number}"),
+            seconds=60 * settings.minutes,
+            questions=str(questions),
+            mergekit=settings.mergekit,
+            batch_size=settings.batch,
+        )
+        for number, name in enumerate([*WAYS, LOOP])
+    ]
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        outcomes = dict(zip([*WAYS, LOOP], pool.map(lambda task: contend(task, folder), tasks), strict=True))
+    named = {name: referee.named(outcome, select=name != LOOP) for name, outcome in outcomes.items()}
+    tested = {name: referee.score(entry.recipe, "test") for name, entry in named.items()}
+    objective = referee.bench.objective
+    return [
+        Row(
+            seed,
+            name,
+            outcome,
+            named[name],
+            tested[name].value,
+            objective.difference(tested[name].results, tested[LOOP].results, seed=seed),
+            abs(named[name].value - referee.score(named[name].recipe, "search").value),
+        )
+        for name, outcome in outcomes.items()
+    ]
+
+
+def compare(settings: argparse.Namespace, scratch: Path) -> list[Row]:
+    """Let everyone play with every seed; print and keep a row for each."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    parents = make_parents(settings.base, [adapter.resolve() for adapter in settings.adapters], scratch)
+    rows: list[Row] = []
+    for seed in settings.seeds:
+        for row in play(seed, study_document(parents, settings, seed), settings, scratch / f"seed{seed}"):
+            rows.append(row)
+            print(row.line(), flush=True)
+        if settings.json is not None:
+            settings.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), "utf-8")
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", help="folder of the base model")
+    parser.add_argument("data", type=Path, help="folder with arc_easy and gsm8k, TASK/SPLIT.jsonl")
+    parser.add_argument("--adapters", type=Path, nargs=2, required=True, metavar="DIR", help="LoRA: math, science")
+    parser.add_argument("--mergekit", metavar="PATH", help="mergekit-yaml of another environment; else our disk merge")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of CPU time, for each contender")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--search", type=int, nargs=2, default=[96, 32], metavar="N", help="questions: ARC, GSM8K")
+    parser.add_argument("--selection", type=int, nargs=2, default=[96, 32], metavar="N")
+    parser.add_argument("--test", type=int, nargs=2, default=[200, 60], metavar="N")
+    parser.add_argument("--batch", type=int, default=4, help="HFLM's batch size")
+    parser.add_argument("--jobs", type=int, default=1, help="contenders at a time")
+    parser.add_argument("--work", type=Path, help="folder for 2 GB of parents and merges and for all answers; kept")
+    parser.add_argument("--json", type=Path, help="raw figures")
+    settings = parser.parse_args()
+    disk = "mergekit-yaml" if settings.mergekit else "our disk merge"
+    print(f"{machine()}; {settings.minutes:g} CPU minutes each, one thread; the loop merges with {disk}\n\n{HEAD}")
+    with nullcontext(settings.work) if settings.work else tempfile.TemporaryDirectory(prefix="peers-") as scratch:
+        rows = compare(settings, Path(scratch))
+    print()
+    for row in rows:
+        if row.name == next(iter(WAYS)):
+            loop = next(other for other in rows if other.seed == row.seed and other.name == LOOP)
+            print(
+                f"seed {row.seed}: {row.rate / loop.rate:.1f} times the loop's candidates per CPU hour, "
+                f"{row.later_rate / loop.later_rate:.1f} times after the start; our scorer and HFLM differ by "
+                f"{loop.apart:.1g} in the loop's best search score"
+            )
+
+
+if __name__ == "__main__":
+    main()
