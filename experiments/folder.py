@@ -3,7 +3,8 @@
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from math import isnan
 from pathlib import Path
 
 from experiments.atomic import write_text_atomically
@@ -96,14 +97,19 @@ class FolderWriter:
     def scored(self, record: TrialRecord) -> None:
         """Append the answers of one candidate."""
         if record.results is not None:
-            rows = record.results.answers.assign(name=record.name, part=record.part)[list(ANSWERS)]
+            table = record.results.answers
+            columns = (table[name].tolist() for name in ("task", "leaf", "metric", "question", "value", "weight"))
+            rows = sorted(zip(*columns, strict=True))  # in whatever order they were asked
             try:
                 with self._partial.open("a", encoding="utf-8", newline="") as handle:
-                    rows.to_csv(handle, header=False, index=False)
+                    writer = csv.writer(handle, lineterminator="\n")
+                    for task, leaf, metric, question, value, weight in rows:
+                        told = "" if isnan(value) else value
+                        writer.writerow((record.name, record.part, task, leaf, question, metric, told, weight))
             except OSError as error:
                 error.filename = str(self._partial)  # a write that fails does not name its file
                 raise
-        self._records.append(record)
+        self._records.append(replace(record, results=None))  # answers of thousands of trials fill a memory
 
     def finished(self, verdict: Verdict) -> None:
         """Write what a finished study leaves behind; the winner's recipe last, since others look for it.

@@ -1,11 +1,18 @@
-"""The record of a scored candidate as plain values, and back: what the store keeps of every answer."""
+"""The record of a scored candidate as plain values, and back: what the store keeps of every answer.
 
-from collections.abc import Mapping, Sequence
+Answers are kept as float32 in the order of the questions, compressed: every process of a study holds all records, and
+as JSON numbers a study of thousands of trials would fill its memory.
+"""
+
+import base64
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evals.questions import Question
 from evals.results import Cost, Results, Score
@@ -13,6 +20,8 @@ from search.records import Scored, Seconds
 
 RECORD = "record"
 """Name under which a trial keeps it."""
+NOT_ASKED = np.uint32(0xFFFFFFFF)
+"""The bits of an answer that is not there; no answer that is not a number has them."""
 
 
 def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
@@ -22,45 +31,46 @@ def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
         record: What ``pack`` gave.
         questions: The questions of its part, in the order of that time.
     """
-    by_leaf: dict[str, list[str]] = {}
-    for question in questions:
-        by_leaf.setdefault(question.task, []).append(question.id)
-    rows = [
-        (column["task"], column["leaf"], question, column["metric"], value, weight)
-        for column in record["answers"]
-        for question, value, weight in zip(
-            by_leaf[column["leaf"]],
-            column["values"],
-            column.get("weights") or [1.0] * len(column["values"]),
-            strict=True,
-        )
-        if value is not None
+    by_leaf = {leaf: np.array(ids, dtype=object) for leaf, ids in _by_leaf(questions).items()}
+    columns = record["answers"]
+    bits = [_bits(column["values"], len(by_leaf[column["leaf"]])) for column in columns]
+    asked = [one != NOT_ASKED for one in bits]
+    weights = [
+        _bits(column["weights"], len(one)) if "weights" in column else np.ones(len(one), "<f4").view("<u4")
+        for column, one in zip(columns, bits, strict=True)
     ]
-    answers = pd.DataFrame(rows, columns=["task", "leaf", "question", "metric", "value", "weight"])
-    for name in ("value", "weight"):
-        answers[name] = answers[name].astype("float32").astype("float64")
+    counts = [int(mask.sum()) for mask in asked]
+
+    def named(key: str) -> NDArray[np.object_]:
+        return np.repeat(np.array([column[key] for column in columns], dtype=object), counts)
+
+    ids = [by_leaf[column["leaf"]][mask] for column, mask in zip(columns, asked, strict=True)]
+    answers = pd.DataFrame(
+        {
+            "task": named("task"),
+            "leaf": named("leaf"),
+            "question": np.concatenate([*ids, np.array([], dtype=object)]),
+            "metric": named("metric"),
+            "value": _numbers(one[mask] for one, mask in zip(bits, asked, strict=True)),
+            "weight": _numbers(one[mask] for one, mask in zip(weights, asked, strict=True)),
+        }
+    )
     scores = {name: Score(**score) for name, score in record["scores"].items()}
     results = Results(answers=answers, scores=scores, cost=Cost(**record["cost"]))
-    return Scored(results, record["value"], record.get("stopped_after"), Seconds(**record["seconds"]))
+    seconds, stopped_after, behind = Seconds(**record["seconds"]), record.get("stopped_after"), record.get("behind")
+    return Scored(results, record["value"], stopped_after, seconds, behind=behind)
 
 
 def pack(scored: Scored, questions: Sequence[Question]) -> dict[str, Any]:
     """Return the record of a scored candidate; answers stand in the order of the questions, as float32."""
-    order: dict[str, list[str]] = {}
-    for question in questions:
-        order.setdefault(question.task, []).append(question.id)
+    order = _by_leaf(questions)
     columns = []
     for (task, leaf, metric), part in scored.results.answers.groupby(["task", "leaf", "metric"], sort=True):
-        values = dict(zip(part["question"], part["value"], strict=True))
-        column: dict[str, Any] = {
-            "task": task,
-            "leaf": leaf,
-            "metric": metric,
-            "values": [_rounded(values.get(question)) for question in order[str(leaf)]],
-        }
+        places = {question: place for place, question in enumerate(order[str(leaf)])}
+        asked = [places[question] for question in part["question"]]
+        column = {"task": task, "leaf": leaf, "metric": metric, "values": _packed(part["value"], asked, len(places))}
         if (part["weight"] != 1.0).any():
-            weights = dict(zip(part["question"], part["weight"], strict=True))
-            column["weights"] = [_rounded(weights.get(question)) for question in order[str(leaf)]]
+            column["weights"] = _packed(part["weight"], asked, len(places))
         columns.append(column)
     return {
         "answers": columns,
@@ -68,10 +78,34 @@ def pack(scored: Scored, questions: Sequence[Question]) -> dict[str, Any]:
         "cost": asdict(scored.results.cost),
         "value": scored.value,
         "stopped_after": scored.stopped_after,
+        "behind": scored.behind,
         "seconds": scored.seconds.as_dict(),
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    """Return the shortest number that is the same float32."""
-    return None if value is None else float(str(np.float32(value)))
+def _by_leaf(questions: Sequence[Question]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for question in questions:
+        found.setdefault(question.task, []).append(question.id)
+    return found
+
+
+def _packed(values: "pd.Series[float]", places: Sequence[int], count: int) -> str:
+    """Return numbers at places as text: float32, first bytes first, which are alike, deflated, base64."""
+    bits = np.full(count, NOT_ASKED, dtype="<u4")
+    bits[places] = values.to_numpy(dtype="<f4").view("<u4")
+    planes = bits.view(np.uint8).reshape(count, 4).T
+    return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode("ascii")
+
+
+def _bits(kept: str | Sequence[float | None], count: int) -> NDArray[np.uint32]:
+    """Return the bits of what ``_packed`` gave, or of the list that the first stores have instead."""
+    if not isinstance(kept, str):
+        numbers = np.array([0.0 if value is None else value for value in kept], dtype="<f4").view("<u4")
+        return np.where([value is None for value in kept], NOT_ASKED, numbers)
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(kept)), dtype=np.uint8)
+    return np.ascontiguousarray(planes.reshape(4, count).T).view("<u4").ravel()
+
+
+def _numbers(parts: Iterable[NDArray[np.uint32]]) -> NDArray[np.float64]:
+    return np.concatenate([*parts, np.array([], "<u4")]).astype("<u4").view("<f4").astype(np.float64)

