@@ -20,6 +20,7 @@ from evals.attention import UnshareableError, shared_attention
 from evals.chat import chat_renderer
 from evals.errors import ScoringError
 from evals.generation import PATIENCE, Ending, Generator
+from evals.linear import fast_products
 from evals.memory import budget_for
 from evals.passes import Passes, probe
 from evals.plan import ROW, Budget, Plan, Request
@@ -167,7 +168,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         with torch.inference_mode():
             if self.fallback_reason is None:
                 try:
-                    with shared_attention(self.model):
+                    with shared_attention(self.model), fast_products(self.model):
                         if not self._probed:
                             probe(self.model)
                             self._probed = True

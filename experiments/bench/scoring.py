@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from evals.harness import Evaluation
+from evals.linear import fast_products
 from evals.questions import Leaf, Question
 from evals.results import Results
 from evals.scorer import LiveScorer
@@ -115,13 +116,15 @@ def matrices(model: Any) -> list[torch.Tensor]:
 
 @torch.inference_mode()
 def matmul_rate(model: Any) -> float:
-    """Return the floating point operations per second of products with the model's own matrices, one after another."""
-    weights = matrices(model)
-    inputs = {w.shape[1]: torch.randn(ROWS, w.shape[1], dtype=w.dtype) for w in weights}
-    started = time.process_time()
-    for weight in weights:
-        torch.nn.functional.linear(inputs[weight.shape[1]], weight)
-    return sum(2.0 * ROWS * w.numel() for w in weights) / (time.process_time() - started)
+    """Return the floating point operations per second of the model's linear layers, one after another, as scored."""
+    head = model.get_output_embeddings()
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    inputs = {m.in_features: torch.randn(ROWS, m.in_features, dtype=m.weight.dtype) for m in layers}
+    with fast_products(model):
+        started = time.process_time()
+        for layer in layers:
+            layer(inputs[layer.in_features])
+        return sum(2.0 * ROWS * m.weight.numel() for m in layers) / (time.process_time() - started)
 
 
 def work(scorer: LiveScorer, model: Any) -> float:
@@ -157,8 +160,9 @@ def compare(name: str, model: Any, tokenizer: Any, arguments: argparse.Namespace
     live = LiveScorer(model, tokenizer)
     evaluation.run(live)
     made = live.tokens.made
-    few = evaluation.questions[: max(4, 0 if not case.generates else 8)]
-    peer = best_peer(model, tokenizer, evaluation, few, [int(size) for size in arguments.batch_sizes.split(",")])
+    sizes = [int(size) for size in arguments.batch_sizes.split(",")]
+    few = evaluation.questions[: max(sizes) if case.generates else max(2, max(sizes) // 4)]
+    peer = best_peer(model, tokenizer, evaluation, few, sizes)
     ours, theirs, rates = [], [], [matmul_rate(model)]
     for _ in range(arguments.repeats):
         ours.append(timed(lambda: evaluation.run(live)))

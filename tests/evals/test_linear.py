@@ -1,0 +1,45 @@
+"""Products through oneDNN: the same numbers as torch's own, weights read at every call, the model left as it was."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from evals import linear
+from evals.linear import LEAST_ROWS, fast_products
+
+
+@pytest.fixture(autouse=True)
+def other_maker(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        pytest.skip("this torch was built without oneDNN")
+    monkeypatch.setattr(linear, "prefers_onednn", lambda: True)
+
+
+@pytest.mark.parametrize("shape", [(LEAST_ROWS - 1, 24), (LEAST_ROWS, 24), (3, 40, 24)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_product_is_torchs_own_and_follows_the_weights(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(24, 33, bias=bias))
+    inputs = torch.randn(shape)
+    with torch.inference_mode(), fast_products(layer):
+        for _ in range(2):
+            expected = torch.nn.functional.linear(inputs, layer[0].weight, layer[0].bias)
+            torch.testing.assert_close(layer(inputs), expected)
+            layer[0].weight.mul_(-2)
+
+
+def test_what_is_not_a_plain_float32_layer_is_left_alone(model: Any) -> None:
+    class Own(torch.nn.Linear):
+        pass
+
+    hooked = torch.nn.Linear(4, 4)
+    hooked.forward = lambda x: x  # type: ignore[method-assign]
+    both = torch.nn.ModuleList([Own(4, 4), torch.nn.Linear(4, 4).bfloat16(), hooked])
+    with fast_products(both):
+        assert ["forward" in vars(module) for module in both] == [False, False, True]
+    assert hooked(torch.ones(1)) == 1
+    with pytest.raises(KeyError), fast_products(model):
+        assert "forward" in vars(model.get_output_embeddings())
+        raise KeyError
+    assert not [module for module in model.modules() if "forward" in vars(module)]
