@@ -84,26 +84,97 @@ def overrides(name: str, config: Mapping[str, Any], data: Path, *, shots: int | 
 
 def _check_rows(file: Path, place: str, name: str) -> int:
     """Return the number of rows, which must all be objects with the columns of the first."""
-    columns: set[str] = set()
+    columns: dict[str, object] = {}
     count = 0
-    with file.open(encoding="utf-8", errors="replace") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             fault = f"{place}: {name}: {file}: line {number}: must be a JSON object"
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict) or not row:
-                raise DataError(f"{fault}, got {line.strip()[:60]!r}; mend or replace the file")
-            columns = columns or set(row)
-            if missing := columns - set(row):
-                raise DataError(f"{fault} with the columns of line 1, got none called {', '.join(sorted(missing))}")
+            row = _row(line, fault)
+            missing = sorted(set(columns) - set(row)) if count else []
+            if missing:
+                told = ascii(", ".join(missing)[:80])[1:-1]
+                raise DataError(f"{fault} with the columns of line 1, got none called {told}; mend or replace the file")
+            for column, value in row.items():
+                kind = _kind(value)
+                known = columns.setdefault(column, kind)
+                columns[column] = _common(known, kind)
+                if columns[column] == _MIXED:
+                    raise DataError(
+                        f"{fault} with the kinds of values of the lines before, got another in column {column[:80]!r}; "
+                        "mend or replace the file"
+                    )
             count += 1
     if not count:
         raise DataError(f"{place}: {name}: {file}: must have rows, got an empty file; mend or replace it")
     return count
+
+
+def _row(line: bytes, fault: str) -> dict[str, Any]:
+    """Return the object of a line, read as strictly as the library that will read the whole file."""
+    try:
+        row = json.loads(line.decode("utf-8"), parse_int=_whole, parse_constant=_refused, object_pairs_hook=_object)
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        why = "it is too deep" if isinstance(error, RecursionError) else str(error).partition(": line 1")[0]
+        raise DataError(f"{fault}, got {_shown(line)} ({why[:80]}); mend or replace the file") from None
+    if not isinstance(row, dict) or not row:
+        raise DataError(f"{fault}, got {_shown(line)}; mend or replace the file")
+    return row
+
+
+def _shown(line: bytes) -> str:
+    return repr(line.strip()[:60].decode("utf-8", "replace"))
+
+
+def _whole(text: str) -> int:
+    if len(text) > 19 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError("a number is beyond 64 bits")
+    return int(text)
+
+
+def _refused(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a column stands twice")
+    if not all(made):
+        raise ValueError("a column has no name")
+    return made
+
+
+_MIXED = "mixed"
+
+
+def _kind(value: object) -> object:
+    """Return what kind a value is: a word; for lists and objects, with the kinds of what is in them."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        kind: object = None
+        for item in value:
+            kind = _common(kind, _kind(item))
+        return ("list", kind)
+    if isinstance(value, dict):
+        return {key: _kind(item) for key, item in value.items()}
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def _common(one: object, other: object) -> object:
+    """Return the kind of a column that has values of two kinds; ``_MIXED`` where there is none."""
+    if one is None or other is None:
+        return other if one is None else one
+    if isinstance(one, dict) and isinstance(other, dict):
+        made = {key: _common(one.get(key), other.get(key)) for key in {**one, **other}}
+        return _MIXED if _MIXED in made.values() else made
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        inner = _common(one[1], other[1])
+        return _MIXED if inner == _MIXED else ("list", inner)
+    return one if one == other else _MIXED
 
 
 def is_hub_failure(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from evals.asked import Asked
 from evals.environment import LM_EVAL_SEEDS
-from evals.errors import DataError
+from evals.errors import DataError, EvalError
 from evals.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
 from evals.questions import Leaf, Question, content_hash
 from evals.tasks import LoadedTask
@@ -69,7 +69,16 @@ def ask_leaf(
                 loaded.task.set_fewshot_seed(seed=LM_EVAL_SEEDS["fewshot"])
             previous = question.split
             doc = leaf.split(question.split).docs[question.index]
-            asked.append(_ask(loaded, question, doc, number, wanted, prompting))
+            try:
+                asked.append(_ask(loaded, question, doc, number, wanted, prompting))
+            except EvalError:
+                raise
+            except Exception as error:  # lm-eval's templates are code: a row that they do not fit fails in any way
+                told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                raise DataError(
+                    f"{loaded.name}: row {question.index + 1} of {question.split}: must fit the task's template, got "
+                    f"{told[:200]}; mend or replace the row"
+                ) from error
     return asked
 
 

@@ -175,8 +175,10 @@ def _load(spec: TaskSpec, files: dict[str, Path], data: Path | None, place: str)
         find_punkt([] if data is None else [data / "nltk_data"], label)
     with TemporaryDirectory(prefix="mergesearch-tasks-") as temporary, kept_random_state():
         from datasets import disable_progress_bars
+        from datasets.utils.logging import CRITICAL, set_verbosity
         from lm_eval.tasks import TaskManager
 
+        set_verbosity(CRITICAL)  # its faults are told by ours
         disable_progress_bars()  # they stand between the lines of a terminal; downloads keep theirs
 
         documents = {name: _wrapper(path) for name, path in files.items()}

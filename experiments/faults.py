@@ -10,6 +10,7 @@ import typer
 
 from evals.errors import EvalError, ran_out_of_memory
 from experiments.errors import ExperimentError
+from merge.documents import one_line
 from merge.errors import MergeError
 from search.errors import SearchError
 
@@ -27,8 +28,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (MergeError, EvalError, SearchError, ExperimentError) as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
+        for line in str(error).split("\n"):
+            typer.echo(f"error: {one_line(line)}", err=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, ValueError) else RUN_FAILED) from None
     except KeyboardInterrupt:
         again = shlex.join(["mergesearch", *sys.argv[1:]])

@@ -23,6 +23,7 @@ from experiments.roots import models_roots as all_roots
 from experiments.tracking import MlflowMirror
 from experiments.versions import library_versions
 from experiments.words import verdict_lines
+from merge.documents import read_text, read_yaml
 from search.errors import StudyError
 from search.records import Observer, Outlook, TrialRecord, Verdict
 from search.study import LoadedStudy, load_study, parse_study
@@ -52,7 +53,7 @@ class Overrides:
     def apply(self, path: Path) -> LoadedStudy:
         """Read a study file and return it with the overrides in place."""
         study = load_study(path)
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(read_text(path), path.name)[0]
         if self.data is not None:
             document["evaluate"]["data"] = self.data if self.data == "hub" else str(Path(self.data).resolve())
         if self.search_on_test:

@@ -15,6 +15,8 @@ NODES = 100_000
 """Values of one YAML file, aliases written out."""
 DEPTH = 50
 """Collections within one another."""
+KEY = 200
+"""Characters of a key in YAML."""
 DIGITS = 100
 """Of a whole number in JSON; tokenizers write 1e30 as one."""
 
@@ -33,9 +35,14 @@ class _Loader(yaml.SafeLoader):
         seen: set[object] = set()
         for key, _ in node.value:
             name = self.construct_object(key, deep=True) if key.tag != "tag:yaml.org,2002:merge" else None
+            problem = ""
+            if isinstance(name, str) and not (name.isprintable() and len(name) <= KEY):
+                problem = f"a key must be one line of at most {KEY} characters, got {one_line(repr(name), 80)}"
+            elif isinstance(name, Hashable) and name in seen:
+                problem = f"{one_line(repr(name), 80)} stands twice"
+            if problem:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             if isinstance(name, Hashable) and name is not None:
-                if name in seen:
-                    raise yaml.MarkedYAMLError(problem=f"{_short(name)} stands twice", problem_mark=key.start_mark)
                 seen.add(name)
         return super().construct_mapping(node, deep)
 
@@ -80,11 +87,11 @@ def read_yaml(text: str, place: str) -> list[Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
-        _refuse(place, mark, f"is not YAML: {_short(said, plain=True)}")
+        _refuse(place, mark, f"is not YAML: {one_line(said, 200)}")
     except ValueError as error:
         if isinstance(error, DocumentError):
             raise
-        raise DocumentError(f"{place}: is not YAML: {_short(error, plain=True)}") from None
+        raise DocumentError(f"{place}: is not YAML: {one_line(str(error), 200)}") from None
 
 
 def _check_events(text: str, place: str) -> None:
@@ -121,14 +128,14 @@ class _Count:
         size = self.sizes.get(str(event.anchor))
         if size is None:
             what = "stands in what it names" if event.anchor in self.sizes else "has no anchor"
-            _refuse(self.place, event.start_mark, f"alias *{_short(event.anchor, plain=True)} {what}")
+            _refuse(self.place, event.start_mark, f"alias *{one_line(str(event.anchor), 80)} {what}")
         self.nodes += size
 
     def node(self, event: yaml.NodeEvent) -> None:
         self.nodes += 1
         tag = getattr(event, "tag", None)
         if tag is not None:
-            _refuse(self.place, event.start_mark, f"tags are refused, got {_short(tag, plain=True)}")
+            _refuse(self.place, event.start_mark, f"tags are refused, got {one_line(tag, 80)}")
         if event.anchor is not None:
             self.sizes[event.anchor] = 1 if isinstance(event, yaml.ScalarEvent) else None
         if isinstance(event, yaml.ScalarEvent):
@@ -142,7 +149,7 @@ def _check_scalar(event: yaml.ScalarEvent, place: str) -> None:
     if _HIDDEN.search(event.value):
         _refuse(place, event.start_mark, "must hold text that can be printed, got a control character")
     if event.style is None and len(event.value) > 18 and _WHOLE.fullmatch(event.value) and _is_huge(event.value):
-        _refuse(place, event.start_mark, f"must be a whole number of 64 bits, got {_short(event.value)}")
+        _refuse(place, event.start_mark, f"must be a whole number of 64 bits, got {one_line(repr(event.value), 80)}")
 
 
 def _is_huge(text: str) -> bool:
@@ -165,13 +172,13 @@ def read_json(text: str | bytes, place: str) -> Any:
     except RecursionError:
         raise DocumentError(f"{place}: is not JSON: too deep") from None
     except ValueError as error:
-        raise DocumentError(f"{place}: is not JSON: {_short(error, plain=True)}") from None
+        raise DocumentError(f"{place}: is not JSON: {one_line(str(error), 200)}") from None
     return value
 
 
 def _whole(text: str) -> int:
     if len(text) > DIGITS:
-        raise ValueError(f"must be a whole number of at most {DIGITS} digits, got {_short(text)}")
+        raise ValueError(f"must be a whole number of at most {DIGITS} digits, got {one_line(repr(text), 80)}")
     return int(text)
 
 
@@ -183,7 +190,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if name in seen:
                 break
             seen.add(name)
-        raise ValueError(f"{_short(name)} stands twice")
+        raise ValueError(f"{one_line(repr(name), 80)} stands twice")
     return made
 
 
@@ -193,7 +200,7 @@ def _check_values(document: object) -> None:
     while waiting:
         value, depth = waiting.pop()
         if isinstance(value, str) and _HALF.search(value):
-            raise ValueError(f"must hold text, got half a character in {_short(value)}")
+            raise ValueError(f"must hold text, got half a character in {one_line(repr(value), 80)}")
         if isinstance(value, dict | list):
             if depth == DEPTH:
                 raise ValueError(f"must be at most {DEPTH} levels deep, got more")
@@ -206,8 +213,8 @@ def _refuse(place: str, mark: Any, text: str) -> NoReturn:
     raise DocumentError(f"{where}: {text}") from None
 
 
-def _short(value: object, *, plain: bool = False) -> str:
-    """Return a value on one line of at most 80 characters."""
-    text = " ".join(str(value).split()) if plain else repr(value)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def one_line(text: str, limit: int = 1000) -> str:
+    """Return a text as one line that can be printed, its middle left out where it is longer than the limit."""
+    line = text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    half = limit // 2 - 2
+    return line if len(line) <= limit else f"{line[:half]}...{line[-half:]}"

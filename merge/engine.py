@@ -101,7 +101,18 @@ class Merger:
         return self._checkpoints[reference]
 
     def plan(self, recipe: Recipe) -> Plan:
-        """Return what each output tensor is made of; reads headers only."""
+        """Return what each output tensor is made of; reads headers only.
+
+        Raises:
+            MergeError: As `check`; what is wrong with a parent names the recipe too.
+        """
+        try:
+            return self._plan(recipe)
+        except CheckpointError as error:
+            lines = str(error).split("\n")
+            raise CheckpointError("\n".join(_placed(recipe.place, line) for line in lines)) from None
+
+    def _plan(self, recipe: Recipe) -> Plan:
         words = self.vocabulary(recipe)
         size = None if words is None else words.size
         chat_template(recipe, self.checkpoint)
@@ -289,6 +300,11 @@ class Merger:
             raise CheckpointError(
                 f"{reference}: {name}: must be finite, got NaN or infinity; repair it or use --allow-nan"
             )
+
+
+def _placed(place: str, line: str) -> str:
+    """Return a message with the recipe's place before it, where it does not begin so."""
+    return line if line.startswith(place) else f"{place}: {line}"
 
 
 @contextmanager

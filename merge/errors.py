@@ -49,5 +49,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("densty", ["weight", "density"])
     "; did you mean 'density'?"
     """
-    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    near = get_close_matches(word[:200], list(known), n=1, cutoff=0.5)  # a word of a stranger may be a book
     return f"; did you mean '{near[0]}'?" if near else ""

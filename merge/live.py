@@ -113,8 +113,9 @@ def destinations(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     written = {tensor.data_ptr() for tensor in found.values()}
     faults += [f"{name}: the recipe gives no such tensor" for name, t in state.items() if t.data_ptr() not in written]
     if faults:
-        more = f"\nand {len(faults) - 20} more" if len(faults) > 20 else ""
-        raise CompatibilityError("\n".join(faults[:20]) + more + "; make the model with new_live_model")
+        more = f"\n{plan.donor}: and {len(faults) - 20} more" if len(faults) > 20 else ""
+        told = "\n".join(f"{plan.donor}: {fault}" for fault in faults[:20])
+        raise CompatibilityError(told + more + "; make the model with new_live_model")
     return {name: tensor for name, tensor in found.items() if not (is_head(name) and tensor.data_ptr() in places)}
 
 

@@ -19,17 +19,19 @@ from pydantic import (
     ValidationError,
 )
 
-from merge.documents import DocumentError, read_text, read_yaml
+from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError, did_you_mean
 from merge.recipe_faults import document_faults, yaml_path
 from merge.references import reference_text
 
+_LONGEST = 1000
+"""Characters of a model reference."""
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 def _reference(value: object) -> str:
     text = reference_text(value)
-    if text is None or not text.strip():
+    if text is None or not text.strip() or not text.isprintable() or len(text) > _LONGEST:
         raise ValueError("must be a model reference: path[@revision][+lora[@revision]]")
     return text
 
@@ -152,7 +154,7 @@ class Recipe(_Part):
             raise RecipeError(
                 "\n".join(
                     f"{place}: {text}" if path == "" else f"{place}{join}{path}: {text}"
-                    for path, text in (fault.split("\0") for fault in faults)
+                    for path, text in ((one_line(part, 300) for part in fault.split("\0", 1)) for fault in faults)
                 )
             )
         recipe._place = place

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from merge.documents import one_line
 from merge.errors import CheckpointError
 
 
@@ -73,11 +74,19 @@ def resolve(reference: str, models_roots: Sequence[Path] = ()) -> Path:
         CheckpointError: It is nowhere.
     """
     parsed = parse(reference)
-    for folder in (Path(parsed.path).expanduser(), *(Path(root) / parsed.path for root in models_roots)):
-        if folder.is_dir():
-            return folder.resolve()
-        if folder.is_file():
-            raise CheckpointError(f"{reference}: must be a folder, got a file: {folder}; name the folder it lies in")
+    try:
+        for folder in (Path(parsed.path).expanduser(), *(Path(root) / parsed.path for root in models_roots)):
+            if folder.is_dir():
+                return folder.resolve()
+            if folder.is_file():
+                raise CheckpointError(
+                    f"{reference}: must be a folder, got a file: {folder}; name the folder it lies in"
+                )
+    except (OSError, RuntimeError) as error:  # a name that is too long, the home of nobody
+        said = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"{one_line(reference, 200)}: must be the name of a folder or of the hub: {said}"
+        ) from None
     return _snapshot(parsed, [str(root) for root in models_roots])
 
 

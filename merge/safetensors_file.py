@@ -64,7 +64,9 @@ def read_headers(file: Path) -> dict[str, Header]:
         raise CheckpointError(f"{error}; fetch it again") from None
     if not isinstance(document, dict):
         raise CheckpointError(f"{file}: must be a safetensors file, got another header; fetch it again")
-    document.pop("__metadata__", None)
+    told = document.pop("__metadata__", {})
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        raise CheckpointError(f"{file}: __metadata__: must be texts by name; fetch it again")
     room = size - 8 - length
     entries = {name: _entry(file, name, entry, room) for name, entry in document.items()}
     _check_order(file, {name: offsets for name, (_, offsets) in entries.items()}, room)

@@ -44,6 +44,7 @@ class Vocabulary:
         base: Reference of the model whose row is taken where several have a token that another lacks.
         sources: What the recipe says of single tokens.
         tokenizer: transformers' tokenizer, to be saved with the result.
+        place: The recipe's, for messages.
     """
 
     tokens: tuple[str, ...]
@@ -52,6 +53,7 @@ class Vocabulary:
     base: str | None
     sources: Mapping[str, TokenSource]
     tokenizer: Any
+    place: str
 
     def rows(self, reference: str, load: Load) -> Tensor:
         """Return a model's embedding in the order of these tokens.
@@ -80,7 +82,10 @@ class Vocabulary:
             return self._stated(token, source, load)
         owners = [ref for ref, known in self.ids.items() if _place(known.get(token), load(ref)) >= 0]
         if not owners:
-            raise RecipeError(f"tokenizer.tokens: no model has a row for {token!r}; give it a source")
+            raise RecipeError(
+                f"{self.place}: tokenizer.tokens: no model has a row for {token!r}, got {', '.join(self.ids)}; "
+                "give it a source"
+            )
         if self.base in owners:
             owners = [self.base]
         rows = [load(owner)[self.ids[owner][token]] for owner in owners]
@@ -96,7 +101,7 @@ class Vocabulary:
             return table[place]
         if source.fallback:
             return table.float().mean(dim=0).to(table.dtype)
-        raise RecipeError(f"tokenizer.tokens.{token}: {source.model} has no row for {text!r}")
+        raise RecipeError(f"{self.place}: tokenizer.tokens.{token}: {source.model} has no row for {text!r}")
 
 
 def build_vocabulary(recipe: Recipe, opened: Callable[[str], Checkpoint]) -> Vocabulary | None:
@@ -131,9 +136,9 @@ def build_vocabulary(recipe: Recipe, opened: Callable[[str], Checkpoint]) -> Voc
     numbers = result.get_vocab()
     tokens = tuple(sorted(numbers, key=numbers.__getitem__))
     if [numbers[token] for token in tokens] != list(range(len(tokens))):
-        raise CheckpointError(f"{wanted}: the tokenizer must number its tokens without gaps")
+        raise CheckpointError(f"{wanted} of {', '.join(references)}: the tokenizer must number its tokens without gaps")
     unit = block.pad_to_multiple_of if block is not None and block.pad_to_multiple_of else 1
-    return Vocabulary(tokens, -(-len(tokens) // unit) * unit, ids, base, sources, result)
+    return Vocabulary(tokens, -(-len(tokens) // unit) * unit, ids, base, sources, result, recipe.place)
 
 
 def load_tokenizer_of(checkpoint: Checkpoint) -> Any:

@@ -11,6 +11,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from search.holes import Scalar
 
 Array = NDArray[np.float64]
+MOST_COUNTED = 100_000
+"""A grid of more points than this is never written out."""
 MOST_POINTS = 1000
 """A grid of more points than this counts as a continuous range."""
 
@@ -69,13 +71,16 @@ class Box:
 
 
 def grid_values(distribution: BaseDistribution) -> Sequence[Scalar] | None:
-    """Return every value that a dimension can take; None for a continuous range."""
+    """Return every value that a dimension can take; None for a continuous range, and where they are too many."""
     if isinstance(distribution, CategoricalDistribution):
         return tuple(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if distribution.step is None:
         return (distribution.low,) if distribution.single() else None
-    count = round((distribution.high - distribution.low) / distribution.step) + 1
+    steps = (distribution.high - distribution.low) / distribution.step
+    if not steps < MOST_COUNTED:
+        return None
+    count = round(steps) + 1
     points = [distribution.low + index * distribution.step for index in range(count)]
     return [int(p) for p in points] if isinstance(distribution, IntDistribution) else points
 

@@ -34,6 +34,8 @@ class Family:
     def __init__(self, name: str, document: Mapping[str, object], *, place: str) -> None:
         self.name = name
         self.place = place
+        if is_hole(document):
+            raise SpaceError(f"{place}: must be a recipe with holes, got a hole; a family is called otherwise")
         choices = _method_choices(document.get("merge_method"), place)
         reader = TemplateReader(place, choices)
         self._template = reader.template(document)

@@ -18,6 +18,10 @@ from search.errors import SpaceError
 Scalar = None | bool | int | float | str
 """What a filled hole can hold."""
 
+LONGEST = 1000
+"""Values of a gradient; no model has more layers."""
+WIDEST = 1e300
+"""How far a bound may lie from 0: so that no difference of two overflows."""
 _RANGE_KEYS = {"low", "high", "step", "log", "int", "gradient", "name"}
 _CHOICE_KEYS = {"choices", "gradient", "name"}
 _MARKS = {"low", "high", "choices"}
@@ -145,8 +149,8 @@ def _choices(node: Mapping[str, object], place: str) -> BaseDistribution:
 
 
 def _number(value: object, place: str, *, whole: bool) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SpaceError(f"{place}: must be a finite number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= WIDEST:
+        raise SpaceError(f"{place}: must be a finite number of at most {WIDEST:g}, got {value!r}")
     if whole and value != int(value):
         raise SpaceError(f"{place}: must be a whole number where int is true, got {value!r}")
     return float(value)
@@ -163,8 +167,8 @@ def _gradient(node: Mapping[str, object], place: str) -> int | None:
     value = node.get("gradient")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpaceError(f"{place}.gradient: must be a whole number of at least 1, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST:
+        raise SpaceError(f"{place}.gradient: must be a whole number of at least 1 and at most {LONGEST}, got {value!r}")
     return value
 
 
@@ -172,6 +176,6 @@ def _name(node: Mapping[str, object], place: str) -> str | None:
     value = node.get("name")
     if value is None:
         return None
-    if not isinstance(value, str) or not value.strip():
-        raise SpaceError(f"{place}.name: must be a text, got {value!r}")
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise SpaceError(f"{place}.name: must be a text of one line, got {value!r}")
     return value

@@ -19,6 +19,8 @@ from merge.errors import RecipeError
 from merge.recipe import Recipe
 
 REPEAT, ORDER = "repeat", "order"
+MOST = 1000
+"""How often a slice may stand in a row."""
 _RANGE = {"start", "length"}
 
 
@@ -38,8 +40,8 @@ def unrolled(document: Mapping[str, Any], place: str) -> dict[str, Any]:
     plain: list[dict[str, Any]] = []
     for index, piece in enumerate(ordered):
         times = _number(piece, REPEAT, 1, f"{place}.slices[{index}]")
-        if times != int(times) or times < 0:
-            raise RecipeError(f"{place}.slices[{index}].repeat: must be a whole number of at least 0, got {times:g}")
+        if not 0 <= times <= MOST or times != int(times):
+            raise RecipeError(f"{place}.slices[{index}].repeat: must be a whole number from 0 to {MOST}, got {times:g}")
         plain += [_plain(piece) for _ in range(int(times))]
     return {**document, "slices": plain}
 
@@ -96,14 +98,19 @@ def _shaped(form: Mapping[str, Any], piece: Mapping[str, Any], times: int) -> di
 
 
 def _plain(piece: Mapping[str, Any]) -> dict[str, Any]:
-    sources = []
-    for source in piece.get("sources") or ():
-        bounds = source.get("layer_range")
-        if isinstance(bounds, Mapping) and set(bounds) == _RANGE:
-            source = {**source, "layer_range": [bounds["start"], bounds["start"] + bounds["length"]]}  # noqa: PLW2901
-        sources.append(dict(source))
     kept = {key: value for key, value in piece.items() if key not in (REPEAT, ORDER)}
-    return {**kept, "sources": sources} if "sources" in piece else kept
+    if isinstance(kept.get("sources"), list):
+        kept["sources"] = [_plain_source(source) for source in kept["sources"]]
+    return kept
+
+
+def _plain_source(source: Any) -> Any:
+    bounds = source.get("layer_range") if isinstance(source, Mapping) else None
+    if not isinstance(source, Mapping) or not isinstance(bounds, Mapping) or set(bounds) != _RANGE:
+        return dict(source) if isinstance(source, Mapping) else source
+    if not all(type(value) is int for value in bounds.values()):
+        return dict(source)  # what is wrong with it is told by the recipe's own check
+    return {**source, "layer_range": [bounds["start"], bounds["start"] + bounds["length"]]}
 
 
 def _is_extended(piece: object) -> bool:
@@ -114,7 +121,9 @@ def _is_extended(piece: object) -> bool:
     return REPEAT in piece or ORDER in piece or any(isinstance(r, Mapping) and set(r) == _RANGE for r in ranges)
 
 
-def _number(piece: Mapping[str, Any], key: str, default: float, place: str) -> float:
+def _number(piece: Any, key: str, default: float, place: str) -> float:
+    if not isinstance(piece, Mapping):
+        raise RecipeError(f"{place}: must be a mapping with sources, got {piece!r}")
     value = piece.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"{place}.{key}: must be a number, got {value!r}")

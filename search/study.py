@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from evals.suites import load_suite
 from evals.tasks import TaskSpec
-from merge.documents import DocumentError, read_text, read_yaml
+from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError
 from merge.recipe import Recipe
 from search.constraints import Bound
@@ -208,7 +208,7 @@ class LoadedStudy:
         try:
             self.file = StudyFile.model_validate(document)
         except ValidationError as error:
-            raise StudyError("\n".join(_lines(error, place))) from None
+            raise StudyError("\n".join(one_line(line, 600) for line in _lines(error, place))) from None
         faults: list[str] = []
         families: dict[str, Family] = {}
         self.known: dict[str, Recipe] = {}

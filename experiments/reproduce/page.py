@@ -56,9 +56,9 @@ def read_page(card: str) -> Page:
     if path.is_dir():
         path = path / "README.md"
     if path.is_file():
-        return Page(card, clean(_bytes(path)))
+        return Page(card, clean(_bytes(path), card))
     if _REPO.fullmatch(card) and path.suffix.lower() not in {".md", ".txt", ".html"}:
-        return Page(card, clean(_bytes(_fetch(card))))
+        return Page(card, clean(_bytes(_fetch(card)), card))
     raise InputError(f"{card}: must be a model card file or a hub id org/name, got neither")
 
 
@@ -80,7 +80,7 @@ def _fetch(repository: str) -> Path:
         raise InputError(f"{repository}: no such file, and the hub gives no card: {said}") from None
 
 
-def clean(raw: bytes) -> str:
+def clean(raw: bytes, name: str = "card") -> str:
     """Return a card's bytes as text; UTF-8, UTF-16 and Windows' code page are told apart.
 
     Raises:
@@ -88,7 +88,7 @@ def clean(raw: bytes) -> str:
     """
     text = _decoded(raw)
     if "\x00" in text:
-        raise InputError("card: must be text, got binary data")
+        raise InputError(f"{name}: must be text, got binary data")
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_PLAIN)
     text = _DASHES.sub(r"\1-", unicodedata.normalize("NFC", text))
     if _MARKUP.search(text):

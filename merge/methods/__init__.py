@@ -4,6 +4,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
+from merge.documents import one_line
 from merge.errors import RecipeError, did_you_mean
 from merge.method import AbstractMethod, Parameter
 
@@ -41,5 +42,5 @@ def get_method(name: str) -> type[AbstractMethod]:
         RecipeError: There is none.
     """
     if name not in _registry():
-        raise RecipeError(f"merge_method: unknown method '{name}'{did_you_mean(name, _registry())}")
+        raise RecipeError(f"merge_method: unknown method {one_line(repr(name), 80)}{did_you_mean(name, _registry())}")
     return _registry()[name]
