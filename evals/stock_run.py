@@ -19,32 +19,38 @@ from evals.tasks import LoadedTask
 
 
 def write_task(loaded: LoadedTask, questions: Sequence[Question], folder: Path) -> str:
-    """Write the file of a task that asks these questions without examples; return the task's name.
+    """Write the file of a task that asks these questions; return the task's name.
 
     A task that generates becomes one of the likelihood of its gold text after the same prompt.
     """
     leaf, name = Leaf.of(loaded), f"asked_{loaded.name}"
     rows = [leaf.split(question.split).docs[question.index] for question in questions if question.task == loaded.name]
-    file = folder / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    files, shots = {"test": _write_rows(rows, folder / f"{name}.jsonl")}, loaded.spec.num_fewshot or 0
+    if shots:
+        files["examples"] = _write_rows(list(loaded.task.fewshot_docs()), folder / f"{name}-examples.jsonl")
     registered = find_files(loaded.name, [lm_eval_folder() / "tasks"], loaded.name)[loaded.name]
     document: dict[str, object] = {
         "include": str(registered),
         "task": name,
         "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": {"test": str(file.resolve())}},
+        "dataset_kwargs": {"data_files": files},
         "training_split": None,
         "validation_split": None,
-        "fewshot_split": None,
+        "fewshot_split": "examples" if shots else None,
         "test_split": "test",
-        "num_fewshot": 0,
+        "num_fewshot": shots,
     }
     if not loaded.multiple_choice:
         document |= {"output_type": "loglikelihood", "metric_list": [{"metric": "perplexity"}], "filter_list": None}
         document |= {"generation_kwargs": None}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
     return name
+
+
+def _write_rows(rows: Sequence[Mapping[str, object]], file: Path) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(file.resolve())
 
 
 class StockRun:

@@ -51,6 +51,8 @@ WAYS: Mapping[str, Mapping[str, object]] = {
     "ours, random, no racing": {"race": False, "sampler": "random"},
 }
 FINALISTS = 3
+TASKS = (("arc_easy", "gold_prob", "0", "96,96,200"), ("gsm8k", "gold_bits_per_byte", "0", "32,32,60"))
+PARTS = ("search", "selection", "test")
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,11 @@ def study_document(parents: Mapping[str, str], settings: argparse.Namespace, see
     for name in sorted(parents, key=len, reverse=True):
         text = text.replace(f"{name}\n", f"{parents[name]}\n")
     document: dict[str, Any] = yaml.safe_load(text)
-    tasks = {"arc_easy": "gold_prob", "gsm8k": "gold_bits_per_byte"}
-    counts = {"search": settings.search, "selection": settings.selection, "test": settings.test}
+    tasks = settings.task or TASKS
+    counts = {task[0]: [int(count) for count in task[3].split(",")] for task in tasks}
     document["evaluate"] = {
-        "tasks": [{"task": task, "metric": metric, "num_fewshot": 0} for task, metric in tasks.items()],
-        "questions": {part: dict(zip(tasks, numbers, strict=True)) for part, numbers in counts.items()},
+        "tasks": [{"task": name, "metric": metric, "num_fewshot": int(shots)} for name, metric, shots, _ in tasks],
+        "questions": {part: {name: counts[name][i] for name in counts} for i, part in enumerate(PARTS)},
         "data": str(settings.data.resolve()),
         "verdict": "asked",
     }
@@ -253,14 +255,19 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", help="folder of the base model")
-    parser.add_argument("data", type=Path, help="folder with arc_easy and gsm8k, TASK/SPLIT.jsonl")
+    parser.add_argument("data", type=Path, help="folder with TASK/SPLIT.jsonl")
     parser.add_argument("--adapters", type=Path, nargs=2, required=True, metavar="DIR", help="LoRA: math, science")
     parser.add_argument("--mergekit", metavar="PATH", help="mergekit-yaml of another environment; else our disk merge")
     parser.add_argument("--minutes", type=float, default=5.0, help="of CPU time, for each contender")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--search", type=int, nargs=2, default=[96, 32], metavar="N", help="questions: ARC, GSM8K")
-    parser.add_argument("--selection", type=int, nargs=2, default=[96, 32], metavar="N")
-    parser.add_argument("--test", type=int, nargs=2, default=[200, 60], metavar="N")
+    parser.add_argument(
+        "--task",
+        action="append",
+        nargs=4,
+        metavar=("TASK", "METRIC", "SHOTS", "N,N,N"),
+        help="what is asked: gold_prob or gold_bits_per_byte, and how many questions for search, selection, test; "
+        f"can be given again; default: {'; '.join(' '.join(task) for task in TASKS)}",
+    )
     parser.add_argument("--batch", type=int, default=4, help="HFLM's batch size")
     parser.add_argument("--jobs", type=int, default=1, help="contenders at a time")
     parser.add_argument("--work", type=Path, help="folder for 2 GB of parents and merges and for all answers; kept")
