@@ -13,6 +13,7 @@ from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from experiments.licences import Licence
 from experiments.tables import parents_against_winner, to_markdown
+from merge.card import as_text, fenced
 from merge.methods import get_method
 from merge.recipe import Recipe
 from search.study import LoadedStudy
@@ -117,9 +118,9 @@ def _shots(study: LoadedStudy) -> dict[str, int | None]:
 def _text(facts: CardFacts) -> str:
     method = facts.recipe.merge_method
     about = (get_method(method).__doc__ or "").splitlines()[0]
-    base = f", with {facts.recipe.base_model} as the base model" if facts.recipe.base_model else ""
-    models = "\n".join(f"* {reference}" for reference in facts.recipe.references())
-    return f"""# {facts.name.rsplit("/", 1)[-1]}
+    base = f", with {as_text(facts.recipe.base_model)} as the base model" if facts.recipe.base_model else ""
+    models = "\n".join(f"* {as_text(reference)}" for reference in facts.recipe.references())
+    return f"""# {as_text(facts.name.rsplit("/", 1)[-1])}
 
 A merge of language models by `{method}`{base}, found by a search over recipes. {about}
 
@@ -131,8 +132,7 @@ A merge of language models by `{method}`{base}, found by a search over recipes. 
 
 The recipe as mergekit reads it{_seed(facts)}:
 
-```yaml
-{facts.recipe.to_yaml()}```
+{fenced(facts.recipe.to_yaml(), "yaml")}
 
 ## Scores
 
@@ -177,11 +177,10 @@ def _verdict(facts: CardFacts) -> str:
 
 def _how(facts: CardFacts) -> str:
     file, counts = facts.study.file, facts.verdict["counts"]
-    families = ", ".join(f"{name} ({family.get('merge_method')})" for name, family in file.families.items())
+    families = ", ".join(as_text(f"{name} ({family.get('merge_method')})") for name, family in file.families.items())
     tasks = file.evaluate.tasks
-    asked = (
-        f"suite {file.evaluate.suite}" if file.evaluate.suite is not None else ", ".join(spec.task for spec in tasks)
-    )
+    listed = ", ".join(as_text(spec.task) for spec in tasks)
+    asked = listed if file.evaluate.suite is None else f"suite {file.evaluate.suite}"
     settings = file.search
     lines = (
         f"Families: {families}; {settings.trials} trials by sampler `{settings.sampler}`, seed {settings.seed}.",
@@ -194,7 +193,7 @@ def _how(facts: CardFacts) -> str:
 
 
 def _licence(licence: Licence) -> str:
-    lines = [f"* {name}: {told or 'not told'}" for name, told in licence.parents.items()]
+    lines = [f"* {as_text(name)}: {as_text(told or 'not told')}" for name, told in licence.parents.items()]
     result = f"This model: {licence.name}." if licence.name else "The licence of this model is open."
     return "\n".join([result, "", "Of the parents:", "", *lines, *(["", *licence.notes] if licence.notes else [])])
 

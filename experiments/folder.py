@@ -142,5 +142,6 @@ def verdict_page(verdict: Verdict) -> str:
     """Return the verdict as Markdown: its sentences as a list, then the table."""
     from experiments.words import verdict_lines
 
-    lines = (f"  * {line.strip()}" if line.startswith(" ") else f"* {line}" for line in verdict_lines(verdict))
+    told = (line.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(") for line in verdict_lines(verdict))
+    lines = (f"  * {line.strip()}" if line.startswith(" ") else f"* {line}" for line in told)
     return "\n".join(lines) + f"\n\n{verdict_table(verdict)}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from merge.card import as_text
 from search.records import TrialRecord
 
 LEADING = ("number", "name", "family", "kind", "part", "state", "reason", "seconds")
@@ -99,10 +100,5 @@ def _row(values: Sequence[float], digits: int, *, higher: bool) -> list[str]:
 
 
 def cell(name: object) -> str:
-    r"""Return a name that cannot break out of its cell: ``|``, line breaks and the marks of Markdown and HTML."""
-    text = " ".join(str(name).split())
-    for mark, safe in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(mark, safe)
-    for mark in "|`*[]":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    """Return a name that cannot break out of its cell."""
+    return as_text(name)

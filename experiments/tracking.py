@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from evals.results import Results
 from experiments.naming import batches, safe_name, safely_named
+from merge.card import as_text
 from search.records import TrialRecord, Verdict
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def _register(store: _Store, name: str, verdict: Verdict) -> None:
     version = known.get(verdict.digest)
     if version is None:
         tags = {DIGEST: verdict.digest, "winner": verdict.winner[:TAG], "family": verdict.family[:TAG]}
-        words = f"{verdict.winner}: objective {verdict.test_value:.4f} on test questions; weights: mergesearch export"
+        words = f"{as_text(verdict.winner)}: objective {verdict.test_value:.4f} on test questions; weights: mergesearch export"
         version = client.create_model_version(name, source, store.run, tags=tags, description=words)
     client.set_registered_model_alias(name, ALIAS, version.version)
 

@@ -1,6 +1,7 @@
 """Vocabularies: the result's tokens, and each model's embeddings brought into their order before the merge."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ class Vocabulary:
     tokenizer: Any
     place: str
 
-    def rows(self, reference: str, load: Load) -> Tensor:
+    def rows(self, reference: str, load: Load, among: Collection[str] | None = None) -> Tensor:
         """Return a model's embedding in the order of these tokens.
 
         A token that the model lacks gets the row of the only model that has it, else the base's, else the mean
@@ -64,6 +65,8 @@ class Vocabulary:
         Args:
             reference: The model.
             load: Reads the embedding of any model by reference.
+            among: As the reference does it: only these models, those that this tensor is merged from, lend rows; where
+                none of them has a token, its row is zero. None for all models of the recipe.
         """
         own, known = load(reference), self.ids[reference]
         places = torch.tensor([_place(known.get(token), own) for token in self.tokens], device=own.device)
@@ -71,16 +74,19 @@ class Vocabulary:
         for index, token in enumerate(self.tokens):
             source = self.sources.get(token)
             if places[index] < 0 or (source is not None and source.force):
-                result[index] = self._row(token, source, load)
+                result[index] = self._row(token, source, load, among)
         if self.size == len(self.tokens):
             return result
         padding = result.float().mean(dim=0, keepdim=True).to(result.dtype)
         return torch.cat((result, padding.expand(self.size - len(self.tokens), *result.shape[1:])))
 
-    def _row(self, token: str, source: TokenSource | None, load: Load) -> Tensor:
+    def _row(self, token: str, source: TokenSource | None, load: Load, among: Collection[str] | None) -> Tensor:
         if source is not None:
             return self._stated(token, source, load)
-        owners = [ref for ref, known in self.ids.items() if _place(known.get(token), load(ref)) >= 0]
+        lenders = [ref for ref in self.ids if among is None or ref in among]
+        owners = [ref for ref in lenders if _place(self.ids[ref].get(token), load(ref)) >= 0]
+        if not owners and among is not None and len(lenders) < len(self.ids):
+            return torch.zeros_like(load(lenders[0])[0])
         if not owners:
             raise RecipeError(
                 f"{self.place}: tokenizer.tokens: no model has a row for {token!r}, got {', '.join(self.ids)}; "
@@ -138,7 +144,10 @@ def build_vocabulary(recipe: Recipe, opened: Callable[[str], Checkpoint]) -> Voc
     if [numbers[token] for token in tokens] != list(range(len(tokens))):
         raise CheckpointError(f"{wanted} of {', '.join(references)}: the tokenizer must number its tokens without gaps")
     unit = block.pad_to_multiple_of if block is not None and block.pad_to_multiple_of else 1
-    return Vocabulary(tokens, -(-len(tokens) // unit) * unit, ids, base, sources, result, recipe.place)
+    return Vocabulary(tokens, -(-len(tokens) // unit) * unit, ids, recipe.base_model, sources, result, recipe.place)
+
+
+_FILE_NAME = re.compile(r"\w[\w-]*")
 
 
 def load_tokenizer_of(checkpoint: Checkpoint) -> Any:
@@ -150,12 +159,20 @@ def load_tokenizer_of(checkpoint: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - each kind of tokenizer fails in its own way over a broken file
         said = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
             f"{checkpoint.reference}: {checkpoint.folder} must have a tokenizer, got {type(error).__name__}: {said}"
         ) from None
+    templates = tokenizer.chat_template
+    for name in templates if isinstance(templates, Mapping) else ():
+        if _FILE_NAME.fullmatch(str(name)) is None:
+            raise CheckpointError(
+                f"{checkpoint.reference}: {checkpoint.folder}: chat_template: each is written to a file of its name, "
+                f"got {str(name)[:80]!r}"
+            )
+    return tokenizer
 
 
 def _extend(tokenizer: Any, others: Sequence[Any]) -> None:

@@ -7,13 +7,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evals.suites import load_suite
 from evals.tasks import TaskSpec
 from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError
 from merge.recipe import Recipe
+from search.addresses import without_password
 from search.constraints import Bound
 from search.errors import StudyError
 from search.family import Family
@@ -23,7 +24,8 @@ from search.space import SearchSpace
 FREE = ("trials", "max_hours", "patience", "finalists", "mask_seeds", "workers")
 """Keys of the search section that may change while a study runs."""
 
-Count = Annotated[int, Field(ge=1)]
+Address = Annotated[str, AfterValidator(without_password)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Counts = Count | Literal["all"] | dict[str, Count | Literal["all"]]
 
 
@@ -131,7 +133,7 @@ class SearchSection(_Section):
     warm_start: tuple[str, ...] = ()
     max_hours: Annotated[float, Field(gt=0)] | None = None
     patience: Count | None = None
-    workers: Count = 1
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
 
     @model_validator(mode="after")
     def _known_sampler(self) -> "SearchSection":
@@ -149,7 +151,7 @@ class TrackingSection(_Section):
         mlflow: An MLflow tracking URI; None switches the mirror off.
     """
 
-    mlflow: str | None = "sqlite:///mlflow.db"
+    mlflow: Address | None = "sqlite:///mlflow.db"
 
 
 class StudyFile(_Section):
@@ -173,7 +175,7 @@ class StudyFile(_Section):
     evaluate: EvaluateSection
     search: SearchSection = SearchSection()
     constraints: dict[str, Bound] = {}
-    store: str | None = None
+    store: Address | None = None
     tracking: TrackingSection = TrackingSection()
 
     @model_validator(mode="after")
