@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from evals.harness import Evaluation
 from evals.questions import Leaf
@@ -142,5 +143,5 @@ def test_the_error_of_a_real_model_against_float64_is_no_larger_than_that_of_hfl
             stock_scorer(copy.deepcopy(model).double(), tokenizer),
         )
     ]
-    ours, theirs = (float(np.abs(one - found[2]).mean()) for one in found[:2])
-    assert ours <= 1.25 * theirs
+    ours, theirs = (np.abs(one - found[2]) for one in found[:2])
+    assert stats.wilcoxon(ours, theirs, alternative="greater").pvalue > 1e-3  # how much it sees: test_scorer.py
