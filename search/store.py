@@ -216,7 +216,7 @@ def _open(url: str) -> BaseStorage:
         file = url.removeprefix("journal:")
         return JournalStorage(JournalFileBackend(file, lock_obj=JournalLock(Path(file))))
     if url.startswith("sqlite"):
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 5, "factory": WriteAhead}})
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 3, "factory": WriteAhead}})
     return RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
 
 

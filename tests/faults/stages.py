@@ -9,14 +9,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PRELOAD = [
-    "tests.faults.stages", "experiments.cli", "experiments.run", "experiments.export", "experiments.report.page",
-    "lm_eval.evaluator", "transformers.models.llama", "mlflow", "plotly.graph_objects",
-]  # fmt: skip
+PRELOAD = ["tests.faults.stages", "tests.faults.warm"]
 SEARCH = ("ask", "merge", "score", "tell", "mlflow")
 AFTER = ("report", "export")
 BEGIN, END = "begin", "end"
@@ -139,7 +137,8 @@ class Killer:
             return False
         time.sleep(self.chance.random() * self.chance.choice(self.seconds[stage]))
         assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
         process.join()
         ended = _hear(mine)
         if ended is None:
