@@ -308,6 +308,11 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], titl
     return _finished(figure, title, "", 130 + (24 + 14 * len(rows)) * len(names))
 
 
+def on_paper(figure: go.Figure) -> go.Figure:
+    """Return a figure with a background of its own, for a page that may be dark, such as MLflow's."""
+    return figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"color": "#3c4658"})
+
+
 def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

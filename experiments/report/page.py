@@ -63,7 +63,7 @@ def report_figures(root: Path) -> dict[str, go.Figure]:
     for found in importances(facts):
         mine = [entry for entry in facts.trials if entry.record.family == found.family]
         figures[f"holes of {found.family}"] = draw.parallel_coordinates(mine)
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    return {name: draw.on_paper(figure) for name, figure in figures.items() if figure is not None}
 
 
 def report_page(facts: StudyFacts, found: QuestionMap | None) -> str:

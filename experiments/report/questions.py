@@ -195,7 +195,7 @@ def _text(task: Any, doc: Any) -> Text:
     if isinstance(gold, int) and 0 <= gold < len(choices):
         gold = choices[gold]
     if isinstance(asked, int):  # lm-eval's winogrande: the choices are beginnings, the target is what follows them
-        asked, gold = f"… {str(gold).strip()}", choices[asked] if 0 <= asked < len(choices) else gold
+        return Text(f"… {str(gold).strip()}", tuple(choices), choices[asked] if 0 <= asked < len(choices) else "")
     return Text(str(asked).strip(), tuple(choices), _gold(gold))
 
 

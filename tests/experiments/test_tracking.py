@@ -130,7 +130,7 @@ def test_names_that_mlflow_refuses_are_changed_and_stay_apart(
     assert len(trial.data.params) == 153
     assert trial.data.metrics["arc/acc_none"] == 0.5
     assert set(Path(uri.removeprefix("sqlite:///")).parent.iterdir()) == {
-        Path(uri.removeprefix("sqlite:///")).parent / entry for entry in ("mlflow.db", "mlartifacts")
+        Path(uri.removeprefix("sqlite:///")).parent / entry for entry in ("mlflow.db", ".mlflow.db.lock", "mlartifacts")
     }
 
 
@@ -185,6 +185,8 @@ def test_the_verdict_closes_the_study(uri: str, client: "MlflowClient", said: li
     assert run.data.tags["winner"] == "trial 0"
     assert run.data.metrics["test/arc/acc"] == 0.4
     assert run.data.metrics["optimism"] == pytest.approx(0.1)
+    assert run.data.tags["mlflow.note.content"] == "| a |"
+    assert client.get_experiment_by_name("closed").tags["mlflow.experimentKind"] == "custom_model_development"
     found = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert found == {"best.yaml", "table.md", "plots", "winner"}
     version = client.get_model_version_by_alias("closed", "best")

@@ -1,0 +1,133 @@
+"""Opens an MLflow store: the study's experiment and run, found again or begun; a database made whole or not at all."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from experiments.naming import safe_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Set before mlflow is imported unless the user has: no reports home, no chatter, no long wait for a server."""
+
+STUDY_ID = "mergesearch.study_id"
+RECORD = "mergesearch.record"
+PARENT = "mlflow.parentRunId"
+KIND = "mlflow.experimentKind", "custom_model_development"
+"""Opens the experiment, from MLflow's list, at its table of runs; without it there are tools for chats."""
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """An open MLflow store with this study's run in it.
+
+    Attributes:
+        client: Talks to the store.
+        experiment: Id of the study's experiment.
+        run: Id of the study's run.
+        children: Record key to run id and whether the run was written to its end.
+    """
+
+    client: "MlflowClient"
+    experiment: str
+    run: str
+    children: dict[str, tuple[str, bool]]
+
+
+def open_store(uri: str, study: str, study_id: str) -> OpenStore:
+    """Open the store and find, or begin, the study's experiment and run."""
+    database = _sqlite_file(uri)
+    if database is not None:
+        _check_sqlite(database)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if database is not None:
+        _make_whole(database)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    location = None if database is None else (database.parent / "mlartifacts" / safe_name(study)).as_uri()
+    experiment = _experiment(client, study, location)
+    mine = f"tags.`{STUDY_ID}` = '{study_id}'"
+    runs = {run.info.run_id: run for run in _runs(client, experiment, mine)}
+    studies = [name for name, run in runs.items() if PARENT not in run.data.tags]
+    started = studies[-1] if studies else None
+    if started is None:
+        tags = {STUDY_ID: study_id, "mlflow.source.name": "mergesearch"}
+        started = client.create_run(experiment, tags=tags, run_name=study).info.run_id
+    children = {
+        run.data.tags[RECORD]: (name, run.info.status in {"FINISHED", "FAILED"})
+        for name, run in runs.items()
+        if run.data.tags.get(PARENT) == started and RECORD in run.data.tags
+    }
+    return OpenStore(client, experiment, started, children)
+
+
+def _experiment(client: "MlflowClient", study: str, location: str | None) -> str:
+    """Return the id of the experiment of that name; one that was deleted is brought back."""
+    found = client.get_experiment_by_name(study)
+    if found is None:
+        return str(client.create_experiment(study, artifact_location=location, tags=dict([KIND])))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    if KIND[0] not in found.tags:
+        client.set_experiment_tag(found.experiment_id, *KIND)
+    return str(found.experiment_id)
+
+
+def _runs(client: "MlflowClient", experiment: str, where: str) -> Iterator["Run"]:
+    token = None
+    while True:
+        page = client.search_runs([experiment], where, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """Return the file of a sqlite URI; None for other stores."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///")).absolute()
+
+
+def _check_sqlite(path: Path) -> None:
+    """Raise at once what mlflow would try again for minutes: no folder, no right to write, not a database."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=5.0)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.rollback()
+
+
+def _make_whole(path: Path) -> None:
+    """Have mlflow make its tables under another name: half of them, left by a killed process, it never mends."""
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.stat().st_size > 0:
+            return
+        for left in path.parent.glob(f".{path.name}.*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+        from mlflow import MlflowClient
+
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
+            draft = Path(folder) / path.name
+            MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments(max_results=1)
+            draft.replace(path)
