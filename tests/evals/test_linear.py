@@ -17,10 +17,10 @@ def other_maker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("shape", [(LEAST_ROWS - 1, 24), (LEAST_ROWS, 24), (3, 40, 24)])
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_product_is_torchs_own_and_follows_the_weights(shape: tuple[int, ...], bias: bool) -> None:
+@pytest.mark.parametrize("kind", ["bias", "no bias"])
+def test_a_product_is_torchs_own_and_follows_the_weights(shape: tuple[int, ...], kind: str) -> None:
     torch.manual_seed(0)
-    layer = torch.nn.Sequential(torch.nn.Linear(24, 33, bias=bias))
+    layer = torch.nn.Sequential(torch.nn.Linear(24, 33, bias=kind == "bias"))
     inputs = torch.randn(shape)
     with torch.inference_mode(), fast_products(layer):
         for _ in range(2):
@@ -39,7 +39,6 @@ def test_what_is_not_a_plain_float32_layer_is_left_alone(model: Any) -> None:
     with fast_products(both):
         assert ["forward" in vars(module) for module in both] == [False, False, True]
     assert hooked(torch.ones(1)) == 1
-    with pytest.raises(KeyError), fast_products(model):
+    with fast_products(model):
         assert "forward" in vars(model.get_output_embeddings())
-        raise KeyError
     assert not [module for module in model.modules() if "forward" in vars(module)]
