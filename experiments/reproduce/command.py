@@ -20,7 +20,7 @@ from experiments.reproduce.page import Page, read_page
 from experiments.reproduce.recipes import find_recipes
 from experiments.reproduce.references import mapped_recipe, parse_map
 from experiments.reproduce.scores import Claims, find_claims
-from experiments.reproduce.words import as_json, parent_table, score_table, summary
+from experiments.reproduce.words import Reproduction, as_json, parent_table, score_table, summary
 from experiments.roots import models_roots as all_roots
 
 
@@ -98,7 +98,7 @@ def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequen
             _say(console, f"weights: {options.model}")
         measured = [*_measure(console, built, tasks, options.settings, "rebuilt"), *left]
         parents = _parents(console, built, tasks, options)
-    _conclude(console, page, front, chain, claims, measured, parents, options)
+    _conclude(console, Reproduction(page, front, chain, claims, measured, parents), options)
     return measured
 
 
@@ -171,27 +171,17 @@ def _parents(
     }
 
 
-def _conclude(
-    console: Console,
-    page: Page,
-    front: Front,
-    chain: Chain,
-    claims: Claims,
-    measured: Sequence[Measured],
-    parents: Mapping[str, Sequence[Measured]],
-    options: ReproduceOptions,
-) -> None:
+def _conclude(console: Console, found: Reproduction, options: ReproduceOptions) -> None:
     console.print()
-    _say(console, score_table(measured, claims.average))
-    if parents:
+    _say(console, score_table(found.measured, found.claims.average))
+    if found.parents:
         originals = {place: name for name, place in parse_map(options.mapped).items()}
-        _say(console, parent_table(measured, parents, originals))
-    _say(console, summary(measured))
+        _say(console, parent_table(found.measured, found.parents, originals))
+    _say(console, summary(found.measured))
     if options.mapped:
         _say(console, "models were replaced by --map: what is published belongs to the originals")
     if options.output is not None:
-        document = as_json(page, front, chain, claims, measured, parents)
-        write_text_atomically(options.output, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write_text_atomically(options.output, json.dumps(as_json(found), indent=2, ensure_ascii=False) + "\n")
         _say(console, f"scores: {options.output}")
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from evals.metrics import GOLD_BITS
@@ -14,6 +15,27 @@ from experiments.reproduce.scores import Claims
 
 ALIKE = 0.5
 """How alike a table's column and a model's name must be, from 0 to 1, to be taken for the same."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A card, and what came out of it here.
+
+    Attributes:
+        page: The card.
+        front: Its front matter.
+        chain: The recipes that were built.
+        claims: What it publishes.
+        measured: Every claim with what was measured.
+        parents: The same for each parent, by its reference; empty where they were not asked.
+    """
+
+    page: Page
+    front: Front
+    chain: Chain
+    claims: Claims
+    measured: Sequence[Measured]
+    parents: Mapping[str, Sequence[Measured]]
 
 
 def score_table(measured: Sequence[Measured], average: float | None) -> str:
@@ -124,23 +146,16 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def as_json(
-    page: Page,
-    front: Front,
-    chain: Chain,
-    claims: Claims,
-    measured: Sequence[Measured],
-    parents: Mapping[str, Sequence[Measured]],
-) -> dict[str, object]:
+def as_json(found: Reproduction) -> dict[str, object]:
     """Return everything as plain data; scores as fractions of 1."""
     return {
-        "card": page.name,
-        "title": front.title,
-        "recipe": [stage.to_mapping() for stage in chain.stages],
-        "made": dict(chain.made),
-        "average": claims.average,
-        "scores": [_one(one) for one in measured],
-        "parents": {name: [_one(one) for one in scores] for name, scores in parents.items()},
+        "card": found.page.name,
+        "title": found.front.title,
+        "recipe": [stage.to_mapping() for stage in found.chain.stages],
+        "made": dict(found.chain.made),
+        "average": found.claims.average,
+        "scores": [_one(one) for one in found.measured],
+        "parents": {name: [_one(one) for one in scores] for name, scores in found.parents.items()},
     }
 
 
