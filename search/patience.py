@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from search.errors import SearchStoppedError
@@ -63,8 +63,8 @@ class Patience:
 
         Args:
             action: What needs the storage.
-            opening: It opens the storage: a fault that waiting does not mend is raised as it is, and other processes
-                may make the same tables at the same time.
+            opening: It opens the storage: a server that is away may have another address, so that this is raised as
+                it is, and so is what waiting does not mend; other processes may make the same tables meanwhile.
 
         Raises:
             SearchStoppedError: The storage is broken, or was waited for long enough.
@@ -77,10 +77,10 @@ class Patience:
                 self._inside = True
                 result = action()
             except (StorageInternalError, SQLAlchemyError, OSError) as error:
-                if opening and not passing(error):
-                    if "already exists" not in said(error):
-                        raise
+                if opening and _race(error):
                     continue
+                if opening and not _locked(error):
+                    raise
                 since = self._judged(error, since)
             else:
                 if since is not None:
@@ -134,7 +134,7 @@ def passing(error: BaseException) -> bool:
     ):
         return False
     text = str(cause.orig)
-    if "sqlite3" in type(cause.orig).__module__:
+    if _of_sqlite(cause):
         return "locked" in text or "busy" in text
     return getattr(cause.orig, "sqlstate", None) != "53100" and not any(word in text for word in LASTING)
 
@@ -152,6 +152,20 @@ def shown(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return url
+
+
+def _locked(error: BaseException) -> bool:
+    """Tell whether another process has a sqlite file locked."""
+    return passing(error) and _of_sqlite(_cause(error))
+
+
+def _of_sqlite(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and "sqlite3" in type(error.orig).__module__
+
+
+def _race(error: BaseException) -> bool:
+    """Tell whether another process made the tables of a storage while this one did."""
+    return isinstance(_cause(error), IntegrityError) or "already exists" in said(error)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -80,8 +80,7 @@ class Store:
         }
 
     def _opened(self, url: str) -> BaseStorage:
-        """Open the storage; a lock on a file is waited for, a server that is away is not: its address may be wrong."""
-        storage = _open(url) if across_hosts(url) else self._patience(lambda: _open(url), opening=True)
+        storage = self._patience(lambda: _open(url), opening=True)
         self._patience.over(storage)
         return storage
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, which can be stopped and started again; reached through a socket in its folder."""
+"""A PostgreSQL server of a test's own, which can be stopped and started again, reached through a socket."""
 
 import os
 import shutil

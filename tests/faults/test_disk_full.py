@@ -121,7 +121,7 @@ def test_under_the_cache_of_prompts(tmp_path: Path, undisturbed: tuple[Path, tup
 def test_under_mlflow(tmp_path: Path, undisturbed: tuple[Path, tuple[object, ...]], record_property: Record) -> None:
     expected, options = undisturbed
     folder = tmp_path / "tiny"
-    with small_disk(tmp_path / "disk", 8_000_000) as leave:
+    with small_disk(tmp_path / "disk", 100_000_000) as leave:
         study = study_file(tmp_path / "home", f"sqlite:///{tmp_path / 'disk' / 'mlflow.db'}")
         for left in (0, 200_000):
             leave(left)

@@ -1,0 +1,176 @@
+"""Workers that hang, whose clocks are off, or that a cluster loses: each trial is there once, as if nothing was."""
+
+import datetime as dt
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.claims import Claims, Pulse
+from search.errors import SearchStoppedError
+from search.owners import Owner
+from search.records import Failed
+from search.store import Store
+from search.study import parse_study
+from search.workers import run_search
+from tests.faults.made_up import Helpers, context, help_out, lead
+from tests.search.fake import fake_study
+from tests.search.recorder import Recorder
+from tests.search.studies import tiny_study
+from tests.search.test_workers import SETTINGS, trials_of
+
+HOUR = 3600.0
+
+
+def claims_of(store: Store, me: Owner | None = None) -> Claims:
+    return Claims(store.trials, store.claims.locked, far=True, me=me, pulse=Pulse(0.02, 0.4))
+
+
+def hold_a_trial(url: str, word: Any) -> None:
+    """Take a trial, wait to be told, tell it late, and say whether that was taken."""
+    store = Store(url, fake_study(search=SETTINGS))
+    trial = store.claims.claim()
+    assert trial is not None
+    word.send(trial.number)
+    word.recv()
+    word.send(store.tell(trial, Failed("late", "x"), (), {}, ()))
+
+
+def test_a_worker_that_was_stopped_for_longer_than_the_pulse_loses_its_trial_and_its_late_result(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    store = Store(url, fake_study(search=SETTINGS))
+    here = claims_of(store)
+    here.open(12)
+    mine, theirs = context().Pipe()
+    process = context().Process(target=hold_a_trial, args=(url, theirs))
+    process.start()
+    number = mine.recv()
+    assert here.sweep() == []
+    os.kill(process.pid, signal.SIGSTOP)
+    lines: list[str] = []
+    while not lines:
+        lines = here.sweep()
+        time.sleep(0.05)
+    assert lines == [
+        f"{Owner.of({'host': os.uname().nodename, 'pid': process.pid})} is gone; its trial {number} is run again"
+    ]
+    again = here.claim()
+    assert again is not None
+    assert again.number == number
+    os.kill(process.pid, signal.SIGCONT)
+    mine.send("go on")
+    assert mine.recv() is False
+    process.join()
+    store.claims = here
+    assert store.tell(again, Failed("in time", "x"), (), {}, ())
+    assert [trial.user_attrs["record"]["reason"] for trial in store.finished()] == ["in time"]
+
+
+def test_a_worker_that_was_stopped_for_a_moment_keeps_its_trial(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    store = Store(url, fake_study(search=SETTINGS))
+    store.claims.open(12)
+    mine, theirs = context().Pipe()
+    process = context().Process(target=hold_a_trial, args=(url, theirs))
+    process.start()
+    mine.recv()
+    os.kill(process.pid, signal.SIGSTOP)
+    assert store.claims.sweep() == []
+    os.kill(process.pid, signal.SIGCONT)
+    mine.send("go on")
+    assert mine.recv() is True
+    process.join()
+
+
+def test_a_leader_that_stood_still_gives_way_to_the_one_that_leads_now(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'study.db'}", fake_study(search=SETTINGS))
+    late, now = claims_of(store, Owner("elsewhere", 7)), claims_of(store, Owner("third", 8))
+    late._lead()
+    now._lead()
+    while now._lead() is not None:
+        time.sleep(0.05)
+    with pytest.raises(SearchStoppedError, match="process 8 on third leads this study now, since this process stood"):
+        late.sweep()
+    late._beat_as_leader(5)
+    late._step_down()
+    assert store.trials.user_attrs["leader"]["host"] == "third"
+
+
+def skewed(url: str, search: dict[str, Any], seconds: float, together: Any, off: float) -> None:
+    """Help out with a clock that is off, as every library in the process sees it."""
+    import optuna.storages._rdb.storage as rdb
+
+    real = time.time
+
+    class Shifted(dt.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Shifted":
+            return cls.fromtimestamp(real() + off, tz)
+
+    time.time = lambda: real() + off
+    setattr(rdb, "datetime", Shifted)  # noqa: B010 - its own name for the class
+    help_out(url, search, seconds, together)
+
+
+class Skewed(Helpers):
+    """Two helpers, one whose clock is an hour slow and one whose clock is an hour fast."""
+
+    def start(self) -> None:
+        self.together = context().Barrier(2)
+        for off in (-HOUR, HOUR):
+            url, search, seconds = self.arguments
+            process = context().Process(target=skewed, args=(url, search, seconds, self.together, off), daemon=True)
+            process.start()
+            self.processes.append(process)
+
+
+def test_clocks_that_are_an_hour_off_change_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    heard = lead(url, SETTINGS, Skewed(2, url, SETTINGS, 0.002))
+    assert trials_of(heard) == trials_of(lead(f"sqlite:///{tmp_path / 'alone.db'}", SETTINGS))
+    began = [record.started - time.time() for record in heard.trials()]
+    assert min(began) < -HOUR / 2
+    assert max(began) > HOUR / 2
+    assert all(0 <= record.ended - record.started < HOUR / 2 for record in heard.trials())
+
+
+def test_an_actor_that_ray_loses_is_started_again(
+    tmp_path: Path, tiny_models: Path, record_property: Callable[[str, object], None]
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: mergesearch[ray]")
+    study = parse_study(tiny_study(sampler="random", race=False, workers=2, trials=8), place="tiny.yaml")
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        store, deadline = None, time.monotonic() + 240
+        while not killed and time.monotonic() < deadline:
+            time.sleep(0.05)
+            if not (tmp_path / "study" / "study.db").exists():
+                continue
+            store = store or Store(f"sqlite:///{tmp_path / 'study' / 'study.db'}", study)
+            owners = [t.user_attrs.get("owner", {}).get("pid", os.getpid()) for t in store.claims.running()]
+            for pid in set(owners) - {os.getpid()}:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    heard = Recorder()
+    options: dict[str, Any] = {"models_roots": [tiny_models], "say": heard.lines.append}
+    run_search(study, tmp_path / "study", observer=heard, ray="local", **options)
+    killer.join()
+    alone = Recorder()
+    one = parse_study(tiny_study(sampler="random", race=False, trials=8), place="tiny.yaml")
+    run_search(one, tmp_path / "alone", observer=alone, models_roots=[tiny_models])
+    assert trials_of(heard) == trials_of(alone)
+    assert killed, "no actor was seen at work"
+    assert any("is gone; its trial" in line for line in heard.lines), heard.lines
+    record_property("count", len(killed))
