@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.search.studies import tiny_study
 KILLS = int(os.environ.get("MERGESEARCH_KILLS", "7"))
 """Kills in all; every stage gets its part."""
 QUOTA = -(-KILLS // len((*SEARCH, *AFTER)))
+TRIALS = 6 if KILLS < 50 else 24
 TURNS = 3
 """A stage is hit when it begins for the first, second or third time in a process."""
 
@@ -36,18 +38,18 @@ def test_a_study_killed_in_every_stage_ends_as_an_undisturbed_one(
         assert number <= 2 * KILLS, f"stages are missed too often: {killer.hits}"
         home = killer.home = begin(tmp_path / f"home{number}")
         known: dict[int, Any] = {}
-        stages = wanted(killer, SEARCH)
-        while stages:
+        while (stages := wanted(killer, SEARCH)) and len(known) < TRIALS - 1:
             fresh = "mlflow" in stages and not (home / "mlflow.db").exists()
             stage = "mlflow" if fresh else killer.chance.choice(stages)
-            turn = 1 if fresh else killer.chance.randint(1, TURNS)
-            went_on = killer.kill(stage, turn, *(search if stage == "mlflow" else unmirrored))
+            turn = killer.chance.randint(1, 1 if fresh else min(TURNS, TRIALS - len(known)))
+            killer.kill(stage, turn, *(search if stage == "mlflow" else unmirrored))
             known = check(home, known)
-            stages = wanted(killer, SEARCH) if went_on else []
         killer.run(*search)
-        for stage in wanted(killer, AFTER):
-            killer.kill(stage, 1, *(report if stage == "report" else export))
-            known = check(home, known)
+        for _ in range(1 + QUOTA // 6):
+            for stage in wanted(killer, AFTER):
+                shutil.rmtree(home / "merged", ignore_errors=True)
+                killer.kill(stage, 1, *(report if stage == "report" else export))
+                known = check(home, known)
         killer.run(*report)
         if not (home / "merged").exists():
             killer.run(*export)
@@ -61,8 +63,9 @@ def test_a_study_killed_in_every_stage_ends_as_an_undisturbed_one(
 def begin(home: Path) -> Path:
     """Make a folder with the tiny study in it, and the same without a mirror, which starts sooner."""
     home.mkdir()
+    study = yaml.safe_load(tiny_study(trials=TRIALS))
     for name, store in (("tiny.yaml", "sqlite:///mlflow.db"), ("plain.yaml", None)):
-        (home / name).write_text(yaml.safe_dump(yaml.safe_load(tiny_study()) | {"tracking": {"mlflow": store}}))
+        (home / name).write_text(yaml.safe_dump(study | {"tracking": {"mlflow": store}}))
     return home
 
 
