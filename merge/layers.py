@@ -8,7 +8,9 @@ from typing import Any
 
 from merge.errors import CheckpointError
 
-COUNT_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers")
+COUNT_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers", "depth")
+INDEX_KEYS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "fullatt_block_indexes", "deepstack_visual_indexes")
+"""Lists of layers by number, rather than with one entry per layer."""
 _NUMBERED = re.compile(r"^(.*?)(\d+)\.(.+)$")
 _FIRST = re.compile(r"embed|\bw[tp]e\b|(^|\.)emb_ln")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.(weight|bias)$")
@@ -34,7 +36,7 @@ class Layers:
         >>> Layers("model.layers.", 4).split("model.layers.3.mlp.up_proj.weight")
         (3, 'mlp.up_proj.weight')
         """
-        if not name.startswith(self.prefix):
+        if not self.count or not name.startswith(self.prefix):
             return None
         number, _, rest = name[len(self.prefix) :].partition(".")
         return (int(number), rest) if number.isdigit() and rest else None
@@ -44,11 +46,11 @@ class Layers:
         return f"{self.prefix}{layer}.{component}"
 
 
-def find_layers(names: Iterable[str], config: Mapping[str, Any], reference: str) -> Layers:
+def find_layers(names: Iterable[str], config: Mapping[str, Any], reference: str, *, required: bool = True) -> Layers:
     """Find the decoder layers: numbered from 0, as many as the config says, the most tensors where in doubt.
 
     Raises:
-        CheckpointError: There are none.
+        CheckpointError: There are none, though that is required.
     """
     found: dict[str, list[int]] = defaultdict(list)
     for name in names:
@@ -56,6 +58,8 @@ def find_layers(names: Iterable[str], config: Mapping[str, Any], reference: str)
         if match:
             found[match[1]].append(int(match[2]))
     stacks = {prefix: len(set(n)) for prefix, n in found.items() if set(n) == set(range(len(set(n))))}
+    if not stacks and not required:
+        return Layers("", 0)
     if not stacks:
         raise CheckpointError(f"{reference}: must have decoder layers numbered from 0, found none")
     said = layer_count(config)
@@ -63,9 +67,9 @@ def find_layers(names: Iterable[str], config: Mapping[str, Any], reference: str)
     return Layers(prefix, stacks[prefix])
 
 
-def is_recomputed(name: str) -> bool:
-    """Return whether a tensor is a buffer that models make themselves."""
-    return _RECOMPUTED.search(name) is not None
+def is_recomputed(name: str, *, compat: bool = False) -> bool:
+    """Return whether a tensor is a buffer that models make themselves; the reference keeps those of GPT-NeoX."""
+    return _RECOMPUTED.search(name) is not None and not (compat and name.startswith("gpt_neox."))
 
 
 def is_head(name: str) -> bool:
@@ -93,7 +97,11 @@ def layer_count(config: Mapping[str, Any]) -> int | None:
 
 
 def with_layers(config: Mapping[str, Any], taken: Sequence[int]) -> dict[str, Any]:
-    """Return a config for the given layers of its model: their number, and every list with one entry per layer."""
+    """Return a config for the given layers of its model: their number, and every list with one entry per layer.
+
+    Raises:
+        CheckpointError: Dense layers of a mixture of experts would not come first, which its config cannot say.
+    """
     count = layer_count(config)
     result: dict[str, Any] = {}
     for key, value in config.items():
@@ -101,8 +109,19 @@ def with_layers(config: Mapping[str, Any], taken: Sequence[int]) -> dict[str, An
             result[key] = with_layers(value, taken)
         elif key in COUNT_KEYS and value == count:
             result[key] = len(taken)
+        elif key == "first_k_dense_replace" and isinstance(value, int):
+            result[key] = _dense_first([layer < value for layer in taken])
+        elif key in INDEX_KEYS and isinstance(value, list):
+            result[key] = [place for place, layer in enumerate(taken) if layer in value]
         elif "layer" in key and isinstance(value, list) and len(value) == count:
             result[key] = [value[layer] for layer in taken if layer < len(value)]
         else:
             result[key] = value
     return result
+
+
+def _dense_first(dense: Sequence[bool]) -> int:
+    count = sum(dense)
+    if not all(dense[:count]):
+        raise CheckpointError("first_k_dense_replace: dense layers must come before those with experts; reorder slices")
+    return count

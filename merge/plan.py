@@ -1,7 +1,7 @@
 """Recipe and headers to what each output tensor is made of; no weight is read."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -11,15 +11,22 @@ import torch
 from merge.checkpoint import Checkpoint
 from merge.compatibility import Differences
 from merge.errors import RecipeError
-from merge.layers import Layers, comes_first, find_layers, is_embedding, is_head, is_recomputed, with_layers
+from merge.layers import (
+    COUNT_KEYS,
+    comes_first,
+    is_embedding,
+    is_head,
+    is_recomputed,
+    layer_count,
+    with_layers,
+)
 from merge.method import AbstractMethod
 from merge.methods import get_method
-from merge.parameters import Scope, Settings
+from merge.modules import section
+from merge.parts import Divider, Open, Part
 from merge.pieces import Filling, Piece, Place
 from merge.planned import Ingredient, Plan, TensorPlan
-from merge.recipe import ListedModel, Module, Recipe, Slice, Source
-
-Open = Callable[[str], Checkpoint]
+from merge.recipe import Recipe
 
 
 @dataclass
@@ -39,9 +46,9 @@ class Planner:
     compat: bool = False
     allow_crimes: bool = False
     vocabulary: int | None = None
-    _layers: dict[str, Layers] = field(default_factory=dict)
     _made: list[tuple[Place, TensorPlan]] = field(default_factory=list)
     _plan: Plan | None = None
+    _divider: Divider | None = None
 
     def plan(self) -> Plan:
         """Return the plan.
@@ -52,12 +59,13 @@ class Planner:
         """
         recipe = self.recipe
         method = get_method(recipe.merge_method)
-        pieces = self._pieces(method)
+        parts = self._divided(method)
+        pieces = [piece for part in parts for piece in part.pieces]
         self._differences = Differences(recipe.place)
         models = [self.opened(reference) for reference in dict.fromkeys(r for p in pieces for r, _ in p.sources)]
         if not self.allow_crimes:
             self._differences.architectures(models)
-        places = [*self._layer_places(pieces), *self._outer_places(pieces)]
+        places = [place for part in parts for place in (*self._layer_places(part), *self._outer_places(part))]
         self._made, faults, fill = [], dict[str, list[str]](), Filling(method, pieces)
         for place in sorted(places, key=self._order):
             made = self._tensor(fill, place, faults)
@@ -66,7 +74,7 @@ class Planner:
         self._raise_if(faults)
         donor = recipe.base_model or pieces[0].sources[0][0]
         tensors = [made for _, made in self._made]
-        self._plan = Plan(tuple(tensors), self._config(donor, pieces, tensors), donor)
+        self._plan = Plan(tuple(tensors), self._config(donor, parts, tensors), donor)
         return self._plan
 
     def replan(self, recipe: Recipe) -> Plan:
@@ -78,7 +86,8 @@ class Planner:
         assert self._plan is not None
         self.recipe = recipe
         method = get_method(recipe.merge_method)
-        fill, faults, tensors = Filling(method, self._pieces(method)), dict[str, list[str]](), []
+        pieces = [piece for part in self._divided(method) for piece in part.pieces]
+        fill, faults, tensors = Filling(method, pieces), dict[str, list[str]](), []
         for place, made in self._made:
             pairs = [(parent.reference, parent.name) for parent in made.parents]
             instance = self._filled(fill, place, pairs, made.shape, faults)
@@ -87,6 +96,12 @@ class Planner:
         self._raise_if(faults)
         return replace(self._plan, tensors=tuple(tensors))
 
+    def _divided(self, method: type[AbstractMethod]) -> list[Part]:
+        if self._divider is None:
+            self._divider = Divider(self.recipe, method, self.opened, self.compat, self.allow_crimes)
+        self._divider.recipe = self.recipe
+        return self._divider.parts()
+
     def _raise_if(self, faults: dict[str, list[str]]) -> None:
         if faults:
             raise RecipeError("\n".join(f"{self.recipe.place}: {_told(*fault)}" for fault in faults.items()))
@@ -94,96 +109,38 @@ class Planner:
     def _order(self, place: Place) -> str:
         return max(place.inputs.values()) if self.compat else place.output
 
-    def _pieces(self, method: type[AbstractMethod]) -> list[Piece]:
-        recipe = self.recipe
-        part: Recipe | Module = recipe
-        shared: list[Settings] = [recipe.parameters or {}]
-        if recipe.modules is not None:
-            if len(recipe.modules) != 1:
-                raise RecipeError(f"{recipe.place}: modules: must be one module, got {', '.join(recipe.modules)}")
-            part = next(iter(recipe.modules.values()))
-            shared.insert(0, part.parameters or {})
-        if part.models is not None:
-            return [self._all_layers(method, part.models, shared)]
-        pieces = [self._piece(number, piece, shared) for number, piece in enumerate(part.slices or ())]
-        self._check_ranges(part.slices or ())
-        return pieces
-
-    def _all_layers(self, method: type[AbstractMethod], models: Sequence[ListedModel], shared: list[Settings]) -> Piece:
-        names = list(dict.fromkeys(entry.model for entry in models))
-        base = self.recipe.base_model
-        if base is not None and base not in names and (method.base_model != "ignored" or self.compat):
-            names.append(base)
-        counts = {name: self._stack(name).count for name in names}
-        differences = Differences(self.recipe.place)
-        differences.layer_counts(counts)
-        if not self.allow_crimes and len(set(counts.values())) > 1:
-            differences.architectures([self.opened(name) for name in names])
-        differences.raise_if_any()
-        own = tuple((entry.model, entry.parameters or {}) for entry in models)
-        sources = tuple((name, (0, count)) for name, count in counts.items())
-        return Piece(0, sources, base, Scope(own, tuple(shared)))
-
-    def _piece(self, number: int, piece: Slice, shared: list[Settings]) -> Piece:
-        own = tuple((source.model, source.parameters or {}) for source in piece.sources)
-        last = {source.model: source.layer_range for source in piece.sources}
-        scope = Scope(own, (piece.parameters or {}, *shared))
-        return Piece(number, tuple(last.items()), piece.base_model or self.recipe.base_model, scope)
-
-    def _check_ranges(self, slices: Sequence[Slice]) -> None:
-        faults = []
-        for number, piece in enumerate(slices):
-            for index, source in enumerate(piece.sources):
-                fault = self._range_fault(source)
-                faults += [f"slices[{number}].sources[{index}].layer_range: {fault}"] if fault else []
-        if faults:
-            join = "." if ": " in self.recipe.place else ": "
-            raise RecipeError("\n".join(f"{self.recipe.place}{join}{fault}" for fault in faults))
-
-    def _range_fault(self, source: Source) -> str | None:
-        count = self._stack(source.model).count
-        if source.layer_range[1] <= count:
-            return None
-        return f"must end at {count} at most, the layers of {source.model}, got {list(source.layer_range)}"
-
-    def _stack(self, reference: str) -> Layers:
-        if reference not in self._layers:
-            checkpoint = self.opened(reference)
-            self._layers[reference] = find_layers(checkpoint.names, checkpoint.config, reference)
-        return self._layers[reference]
-
-    def _layer_places(self, pieces: Sequence[Piece]) -> Iterator[Place]:
+    def _layer_places(self, part: Part) -> Iterator[Place]:
         start = 0
-        for piece in pieces:
+        for piece in part.pieces:
             components: dict[str, dict[int, list[str]]] = {}
             for reference, _ in piece.sources:
-                components[reference] = self._components(reference)
+                components[reference] = self._components(part, reference)
             for offset in range(piece.length):
                 depth = offset / (piece.length - 1) if piece.length > 1 else 1.0
                 at = {reference: first + offset for reference, (first, _) in piece.sources}
                 names = dict.fromkeys(c for ref, layer in at.items() for c in components[ref].get(layer, ()))
                 for component in names:
-                    inputs = {ref: self._stack(ref).name(layer, component) for ref, layer in at.items()}
-                    output = self._stack(piece.sources[0][0]).name(start + offset, component)
+                    inputs = {ref: part.stack(ref).name(layer, component) for ref, layer in at.items()}
+                    output = part.stack(piece.sources[0][0]).name(start + offset, component)
                     if self._all_have(inputs):
                         yield Place(output, piece, depth, inputs)
             start += piece.length
 
-    def _components(self, reference: str) -> dict[int, list[str]]:
+    def _components(self, part: Part, reference: str) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
-        for name in self.opened(reference).names:
-            split = self._stack(reference).split(name)
-            if split is not None and not is_recomputed(name):
+        for name in part.names(reference):
+            split = part.stack(reference).split(name)
+            if split is not None and not is_recomputed(name, compat=self.compat):
                 found.setdefault(split[0], []).append(split[1])
         return found
 
-    def _outer_places(self, pieces: Sequence[Piece]) -> Iterator[Place]:
+    def _outer_places(self, part: Part) -> Iterator[Place]:
         """Return the tensors outside the layers: embeddings follow the first slice, norm and head the last."""
-        seen: dict[str, None] = {}
+        pieces, seen = part.pieces, dict[str, None]()
         for piece in (pieces[0], pieces[-1]):
             for reference, _ in piece.sources:
-                outside = (n for n in self.opened(reference).names if self._stack(reference).split(n) is None)
-                seen.update(dict.fromkeys(name for name in outside if not is_recomputed(name)))
+                outside = (n for n in part.names(reference) if part.stack(reference).split(n) is None)
+                seen.update(dict.fromkeys(n for n in outside if not is_recomputed(n, compat=self.compat)))
         for name in seen:
             piece = pieces[0] if comes_first(name) else pieces[-1]
             sources = piece.sources[: len(pieces[0].sources)] if self.compat else piece.sources
@@ -256,10 +213,10 @@ class Planner:
             return reduce(torch.promote_types, found)
         return self.opened(donor).dtype(place.inputs[donor])
 
-    def _config(self, donor: str, pieces: Sequence[Piece], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
-        source = self.opened(donor).config
-        taken = [layer for piece in pieces for layer in range(*self._donor_range(piece, donor))]
-        config = with_layers(source, taken)
+    def _config(self, donor: str, parts: Sequence[Part], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
+        config = dict(self.opened(donor).config)
+        for part in parts:
+            config = self._sliced(config, part, donor)
         dtypes = [tensor.dtype for tensor in tensors]
         stated = self.recipe.out_dtype or self.recipe.dtype
         if self.compat:
@@ -271,6 +228,23 @@ class Planner:
         if self.vocabulary is not None:
             config["vocab_size"] = self.vocabulary
         return config
+
+    def _sliced(self, config: dict[str, Any], part: Part, donor: str) -> dict[str, Any]:
+        """Return a config for the layers that a part takes of the donor, or of the first source where it has none."""
+        taken = [layer for piece in part.pieces for layer in range(*self._donor_range(piece, donor))]
+        count = part.stack(donor).count
+        if taken == list(range(count)) or (self.compat and len(taken) == count):
+            return config
+        key = section(config, part.role)
+        stated = config if key is None else config[key]
+        if layer_count(stated) != count and len(taken) != count:
+            known = ", ".join(COUNT_KEYS)
+            raise RecipeError(
+                f"{self.recipe.place}: slices: config.json of {donor} must state its {count} layers as one of {known}; "
+                "without that no other number of layers can be written"
+            )
+        sliced = with_layers(stated, taken)
+        return sliced if key is None else {**config, key: sliced}
 
     @staticmethod
     def _donor_range(piece: Piece, donor: str) -> tuple[int, int]:

@@ -98,13 +98,6 @@ def test_the_nearest_level_wins(family: Path, tmp_path: Path) -> None:
     assert [found[name].t for name in (UP.format(0), QUERY.format(1), NORM)] == [0.25, 0.5, 1.0]
 
 
-def test_several_modules_are_refused_by_name(family: Path) -> None:
-    part = {"models": [entry("a", weight=1.0)]}
-    document = {"merge_method": "linear", "modules": {"text": part, "vision": part}}
-    with pytest.raises(RecipeError, match="modules: must be one module, got text, vision"):
-        Merger([family]).plan(Recipe.from_mapping(document, place="r"))
-
-
 def test_lambda_scales_what_is_added_and_int8_mask_changes_nothing(family: Path, tmp_path: Path) -> None:
     def document(**parameters: Any) -> dict[str, Any]:
         models = [entry("a", weight=0.5), entry("b", weight=0.5)]
