@@ -11,7 +11,7 @@ import typer
 
 from experiments.errors import InputError
 from experiments.roots import models_roots as all_roots
-from merge.recipe import load_recipes
+from merge.recipe import DTYPES, load_recipes
 from merge.stages import merge_stages
 
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
@@ -31,6 +31,7 @@ class BuildOptions:
     allow_pickle: bool = False
     force: bool = False
     device: str = "cpu"
+    lora_merge_dtype: str | None = None
     hub_cache: Path | None = None
     quiet: bool = False
 
@@ -45,6 +46,9 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
     if options.compat not in (None, "mergekit"):
         raise InputError(f"--compat: must be 'mergekit', got '{options.compat}'")
     size = shard_size(options.out_shard_size)
+    if options.lora_merge_dtype is not None and options.lora_merge_dtype.removeprefix("torch.") not in DTYPES:
+        known = ", ".join(DTYPES)
+        raise InputError(f"--lora-merge-dtype: must be one of {known}, got '{options.lora_merge_dtype}'")
     if options.hub_cache is not None:
         os.environ["HF_HUB_CACHE"] = str(options.hub_cache)
     how = {
@@ -52,6 +56,7 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
         "allow_crimes": options.allow_crimes,
         "allow_nan": options.allow_nan,
         "allow_pickle": options.allow_pickle,
+        "lora_dtype": options.lora_merge_dtype,
     }
     with _left_in_order():
         folder = merge_stages(

@@ -14,7 +14,6 @@ _REASONS = {
     "clone_tensors": "every output tensor is written on its own, repeated layers too",
     "trust_remote_code": "no code of a model is ever run",
     "lora_merge_cache": "adapters are folded in tensor by tensor; nothing is cached",
-    "lora_merge_dtype": "adapters are added in float32 and rounded once, to the dtype of the model",
     "async_write": "the operating system writes behind",
     "write_threads": "the operating system writes behind",
     "num_threads": "merging is bound by memory; the result is the same for any number of threads",

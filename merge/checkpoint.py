@@ -31,6 +31,8 @@ class Checkpoint:
         reference: What the model was called; messages begin with it.
         folder: Holds ``config.json`` and the weights.
         adapter: Folded into every tensor it targets, when that tensor is read.
+        lora_dtype: What every tensor of a model with an adapter is rounded to, before and after folding; None keeps its
+            own.
         allow_pickle: Whether ``.bin`` files may be read where there are no safetensors.
 
     Raises:
@@ -38,11 +40,18 @@ class Checkpoint:
     """
 
     def __init__(
-        self, reference: str, folder: Path, *, adapter: Adapter | None = None, allow_pickle: bool = False
+        self,
+        reference: str,
+        folder: Path,
+        *,
+        adapter: Adapter | None = None,
+        lora_dtype: torch.dtype | None = None,
+        allow_pickle: bool = False,
     ) -> None:
         self.reference = reference
         self.folder = folder
         self.adapter = adapter
+        self._lora_dtype = lora_dtype if adapter is not None else None
         check_links(folder)
         self.config: dict[str, Any] = _json(folder / "config.json", reference)
         self._pickled = None
@@ -74,16 +83,18 @@ class Checkpoint:
 
     def dtype(self, name: str) -> torch.dtype:
         """Return the dtype of a tensor."""
-        return self._header(name).dtype
+        own = self._header(name).dtype
+        return own if self._lora_dtype is None or not own.is_floating_point else self._lora_dtype
 
     def identity(self, name: str) -> tuple[str, str]:
         """Return what the bytes of a tensor are: a folder and a name; adapters that leave it alone share it."""
-        touched = self.adapter is not None and name in self.adapter.targets
-        return (f"{self.folder}+{self.adapter.folder}" if touched and self.adapter else str(self.folder), name)
+        folded = "" if self.adapter is None or name not in self.adapter.targets else f"+{self.adapter.folder}"
+        rounded = "" if self._lora_dtype is None else f"|{self._lora_dtype}"
+        return (f"{self.folder}{folded}{rounded}", name)
 
     def is_folded(self, name: str) -> bool:
         """Return whether reading the tensor computes it, rather than mapping it."""
-        return self.adapter is not None and name in self.adapter.targets
+        return self.adapter is not None and (name in self.adapter.targets or self._lora_dtype is not None)
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor; with an adapter, folded now."""
@@ -95,7 +106,10 @@ class Checkpoint:
                 self._open[header.file] = safe_open(header.file, framework="pt")
             stored = self._open[header.file].get_tensor(name)
         assert isinstance(stored, Tensor)
-        return self.adapter.fold(name, stored) if self.adapter is not None and self.is_folded(name) else stored
+        if self._lora_dtype is not None and stored.is_floating_point():
+            stored = stored.to(self._lora_dtype)
+        folded = self.adapter is not None and name in self.adapter.targets
+        return self.adapter.fold(name, stored) if self.adapter is not None and folded else stored
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -120,7 +134,13 @@ class Checkpoint:
         return self._headers[name]
 
 
-def open_checkpoint(reference: str, models_roots: Sequence[Path] = (), *, allow_pickle: bool = False) -> Checkpoint:
+def open_checkpoint(
+    reference: str,
+    models_roots: Sequence[Path] = (),
+    *,
+    lora_dtype: torch.dtype | None = None,
+    allow_pickle: bool = False,
+) -> Checkpoint:
     """Open a model by reference; an adapter after ``+`` is folded in.
 
     Raises:
@@ -129,7 +149,7 @@ def open_checkpoint(reference: str, models_roots: Sequence[Path] = (), *, allow_
     parsed = parse(reference)
     folder = resolve(parsed.base, models_roots)
     adapter = None if parsed.adapter is None else Adapter(resolve(parsed.adapter, models_roots))
-    return Checkpoint(reference, folder, adapter=adapter, allow_pickle=allow_pickle)
+    return Checkpoint(reference, folder, adapter=adapter, lora_dtype=lora_dtype, allow_pickle=allow_pickle)
 
 
 def _headers(folder: Path, reference: str) -> dict[str, Header]:

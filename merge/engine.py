@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -60,6 +61,7 @@ class Merger:
         allow_crimes: Let architectures and vocabularies differ.
         allow_nan: Merge parents that hold NaN or infinity, and accept such results.
         allow_pickle: Read ``.bin`` checkpoints too.
+        lora_dtype: What models with an adapter are rounded to, before and after folding; by default they keep theirs.
         keep_bytes: Memory for parents, folded adapters and random fields, which are mapped or made again beyond it;
             half of what is free by default.
     """
@@ -74,6 +76,7 @@ class Merger:
         allow_crimes: bool = False,
         allow_nan: bool = False,
         allow_pickle: bool = False,
+        lora_dtype: str | None = None,
         keep_bytes: int | None = None,
     ) -> None:
         self.models_roots = tuple(Path(root) for root in models_roots)
@@ -83,6 +86,7 @@ class Merger:
         self.allow_crimes = allow_crimes
         self.allow_nan = allow_nan
         self.allow_pickle = allow_pickle
+        self._lora_dtype = None if lora_dtype is None else torch_dtype(lora_dtype)
         self._facts = Facts(_free_memory() // 2 if keep_bytes is None else keep_bytes)
         self._checkpoints: dict[str, Checkpoint] = {}
         self._vocabularies: dict[object, Vocabulary | None] = {}
@@ -97,7 +101,9 @@ class Merger:
             CheckpointError: It cannot be used.
         """
         if reference not in self._checkpoints:
-            self._checkpoints[reference] = open_checkpoint(reference, self.models_roots, allow_pickle=self.allow_pickle)
+            self._checkpoints[reference] = open_checkpoint(
+                reference, self.models_roots, lora_dtype=self._lora_dtype, allow_pickle=self.allow_pickle
+            )
         return self._checkpoints[reference]
 
     def plan(self, recipe: Recipe) -> Plan:
@@ -273,7 +279,7 @@ class Merger:
 
         def load() -> Tensor:
             if words is not None:
-                return words.rows(ingredient.reference, lambda other: self._stored(other, tensor.name))
+                return self._rows(words, ingredient.reference, tensor, run)
             stored = checkpoint.tensor(ingredient.name).to(self.device)
             if tuple(stored.shape) != tensor.shape:
                 stored = stored[tuple(slice(side) for side in tensor.shape)].contiguous()
@@ -287,6 +293,13 @@ class Merger:
         return Operand(
             key, lambda: run.facts.tensor(place, load), run.arithmetic, identity, made=place if made else None
         )
+
+    def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, run: _Run) -> Tensor:
+        """Return a parent's embedding in the result's order; the reference rounds before it averages rows."""
+        if not run.arithmetic.stepwise:
+            return words.rows(reference, lambda other: self._stored(other, tensor.name))
+        rounded = cache(lambda other: run.arithmetic.operand(self._stored(other, tensor.name)))
+        return words.rows(reference, rounded, _inputs(tensor))
 
     def _stored(self, reference: str, name: str) -> Tensor:
         checkpoint = self.checkpoint(reference)
@@ -305,6 +318,11 @@ class Merger:
 def _placed(place: str, line: str) -> str:
     """Return a message with the recipe's place before it, where it does not begin so."""
     return line if line.startswith(place) else f"{place}: {line}"
+
+
+def _inputs(tensor: TensorPlan) -> set[str]:
+    """Return the models that a tensor is merged from."""
+    return {ingredient.reference for ingredient in (*tensor.parents, *([tensor.base] if tensor.base else []))}
 
 
 @contextmanager

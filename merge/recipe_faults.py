@@ -98,7 +98,7 @@ def _inputs(
     if method.base_model == "required" and root is None:
         if path[-1] == "models" or path[-2:] == (0, "sources"):
             yield (*path[: -1 if path[-1] == "models" else -3], "base_model"), f"{method.method} needs a base model"
-    elif method.base_model == "required" and not appended and root not in names:
+    elif method.base_model != "ignored" and root is not None and not appended and root not in names:
         yield path, f"the base model {root} must be one of the sources; list it with the same number of layers"
     parents = [name for name in names if name != root or method.base_model == "ignored"]
     low, high = method.parents

@@ -46,7 +46,10 @@ def merge_command(
     clone_tensors: Annotated[bool, typer.Option("--clone-tensors/--no-clone-tensors", **IDLE)] = False,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code/--no-trust-remote-code", **IDLE)] = False,
     lora_merge_cache: Annotated[str | None, typer.Option("--lora-merge-cache", **IDLE)] = None,
-    lora_merge_dtype: Annotated[str | None, typer.Option("--lora-merge-dtype", **IDLE)] = None,
+    lora_merge_dtype: Annotated[
+        str | None,
+        typer.Option("--lora-merge-dtype", metavar="DTYPE", help="Round model+lora to it; otherwise as its base."),
+    ] = None,
     async_write: Annotated[bool, typer.Option("--async-write/--no-async-write", **IDLE)] = False,
     write_threads: Annotated[int | None, typer.Option("--write-threads", **IDLE)] = None,
     num_threads: Annotated[int | None, typer.Option("-j", "--num-threads", **IDLE)] = None,
@@ -68,6 +71,7 @@ def merge_command(
         allow_pickle=allow_pickle,
         force=force,
         device="cuda" if cuda or gpu_rich else device,
+        lora_merge_dtype=lora_merge_dtype,
         hub_cache=transformers_cache,
         quiet=quiet,
     )

@@ -64,4 +64,5 @@ class NuSlerp(AbstractMethod, name="nuslerp", base_model="optional", parents=(2,
         angle = (units[0] * units[1]).sum(dim=along, keepdim=True).clamp(-1, 1).acos()
         sine = angle.sin()
         mixed = (((1 - t) * angle).sin() * first + (t * angle).sin() * second) / sine
-        return torch.where(sine.abs() < 1e-8, (1 - t) * first + t * second, mixed).reshape(shape)
+        # float16 has no 1e-8: there the comparison would be with zero.
+        return torch.where(sine.abs().float() < 1e-8, (1 - t) * first + t * second, mixed).reshape(shape)

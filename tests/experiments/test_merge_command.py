@@ -109,7 +109,6 @@ IDLE = [
     ("--clone-tensors",),
     ("--trust-remote-code",),
     ("--lora-merge-cache", "x"),
-    ("--lora-merge-dtype", "float32"),
     ("--async-write",),
     ("--write-threads", "2"),
     ("-j", "2"),
