@@ -14,7 +14,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from experiments.atomic import write_text_atomically
-from experiments.errors import InputError
+from experiments.errors import ExperimentError, InputError
 from experiments.folder import FolderWriter, StudyFolder, verdict_table
 from experiments.progress import ConsoleProgress
 from experiments.report.gather import whole_verdict
@@ -285,4 +285,6 @@ def sync_mirror(study: Path) -> None:
     verdict = whole_verdict(folder)
     if verdict is not None:
         mirror.log_verdict(verdict)
+    if mirror.off:
+        raise ExperimentError(f"{uri}: the mirror is not whole, for the reason above; the same command goes on with it")
     console.print(f"{count} runs mirrored to {uri}; look at them with: mlflow ui --backend-store-uri {uri}")

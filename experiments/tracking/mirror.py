@@ -44,6 +44,11 @@ class MlflowMirror:
     _off: bool = field(default=False, init=False, repr=False)
     _best: float | None = field(default=None, init=False, repr=False)
 
+    @property
+    def off(self) -> bool:
+        """Whether a fault of the store has ended the mirror."""
+        return self._off
+
     def log_trial(self, record: TrialRecord) -> None:
         """Mirror a baseline, trial or finalist; one that is mirrored already costs nothing. Never raises."""
         self._guarded(lambda: self._mirror(record))

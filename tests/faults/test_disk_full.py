@@ -131,10 +131,12 @@ def test_under_mlflow(tmp_path: Path, undisturbed: tuple[Path, tuple[object, ...
             assert "rebuild it later with 'mergesearch mlflow-sync" in out
             check_files(tmp_path / "disk")
         assert same(folder, expected)
+        code, _, err = run("mlflow-sync", folder)
+        assert code == 1
+        assert "the mirror is not whole" in err
         leave(None)
         code, out, err = run("mlflow-sync", folder)
-        assert (code, err) == (0, ""), err
-        assert "mirror is off" not in out
+        assert (code, err) == (0, ""), out
         states = [state for _, state, _ in mirrored(tmp_path / "disk" / "mlflow.db")]
         assert states == ["FINISHED"] * len(states)
         assert len(states) > 20
