@@ -194,8 +194,10 @@ def _how(facts: CardFacts) -> str:
 
 def _licence(licence: Licence) -> str:
     lines = [f"* {as_text(name)}: {as_text(told or 'not told')}" for name, told in licence.parents.items()]
-    result = f"This model: {licence.name}." if licence.name else "The licence of this model is open."
-    return "\n".join([result, "", "Of the parents:", "", *lines, *(["", *licence.notes] if licence.notes else [])])
+    result = f"This model: {as_text(licence.name)}." if licence.name else "The licence of this model is open."
+    return "\n".join(
+        [result, "", "Of the parents:", "", *lines, *(["", *map(as_text, licence.notes)] if licence.notes else [])]
+    )
 
 
 def snippet(name: str, *, chat: bool) -> str:

@@ -1,17 +1,20 @@
 """What licence a merge may have, given its parents'."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import ModelCard
-
 from experiments.errors import InputError
+from merge.documents import DocumentError, read_text, read_yaml
 from merge.errors import CheckpointError
 from merge.references import resolve
 
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "isc", "cc-by-4.0", "cc0-1.0", "unlicense")
 """Licences that allow the result another one; the strictest first."""
+LARGEST = 5_000_000
+"""Bytes of a parent's card."""
+_FRONT = re.compile(r"\s*---[ ]*\r?\n(.*?)\r?\n---", re.DOTALL)
 UNNAMED = ("other", "unknown", "")
 
 
@@ -44,9 +47,11 @@ def _licence_of(part: str, roots: tuple[Path, ...]) -> str | None:
     if not card.is_file():
         return None
     try:
-        told = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
-    except (ValueError, OSError):
+        front = _FRONT.match(read_text(card, LARGEST))
+        documents = read_yaml(front[1], str(card)) if front else []
+    except (DocumentError, OSError):
         return None
+    told = documents[0] if len(documents) == 1 and isinstance(documents[0], dict) else {}
     named = told.get("license_name") if told.get("license") in ("other", None) else told.get("license")
     return str(named).lower() if isinstance(named, str) else None
 

@@ -168,14 +168,15 @@ def make_adapter(adapter: str, *, base: Path, data: Path, out: Path, plan: Plan)
 
     if not (base / "config.json").is_file():
         raise InputError(f"--base {base}: must be the folder of the base model, has no config.json")
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     examples = encode(read_texts(adapter, data), tokenizer, longest=plan.longest)
     if not examples:
         raise InputError(f"--data {data}: must hold a text of at most {plan.longest} tokens, got none")
     typer.echo(f"{adapter}: {len(examples)} examples, {plan.steps} steps of {plan.batch}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        model = _with_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), plan)
+        plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=False)
+        model = _with_adapter(plain, plan)
         losses = []
         for step, loss in enumerate(train(model, examples, plan, padding=tokenizer.eos_token_id), start=1):
             losses.append(loss)
