@@ -1,6 +1,6 @@
 """Exercises every fault that the project withstands and prints a table of what was done how often, and how it went.
 
-    python -m experiments.bench.faults [--kills 200] [--only WORD]
+    python -m experiments.bench.faults [--kills 200] [--only PATTERN]
 
 A row is a label and the tests that exercise it. Tests are run by pytest in a process of their own; one may tell how
 often it did what it is about (``record_property("count", N)``, else 1) and what (``"detail"``). Files of tests that no
@@ -9,6 +9,7 @@ row names get a row for each of their tests, so that a new file needs no word he
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -88,9 +89,9 @@ def main() -> None:
     """Run the tests of every row and print the table; the exit code is 1 when one failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="kills over all stages together")
-    parser.add_argument("--only", default="", help="only rows whose label or tests have this word")
+    parser.add_argument("--only", default="", help="only rows whose label or tests match this expression")
     options = parser.parse_args()
-    rows = [row for row in (*_rows(), *_others()) if options.only in f"{row.label} {row.nodes}"]
+    rows = [row for row in (*_rows(), *_others()) if re.search(options.only, f"{row.label} {row.nodes}")]
     cases = list(_run([node for row in rows for node in row.nodes], kills=options.kills))
     print("| fault | done | tests | result | detail |")
     print("| --- | ---: | ---: | --- | --- |")
