@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from evals.suites import load_suite
+from evals.suites import load_suite, suite_names
 from evals.tasks import TaskSpec
 from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError
@@ -84,6 +84,8 @@ class EvaluateSection(_Section):
     def _one_source_of_tasks(self) -> "EvaluateSection":
         if bool(self.tasks) == (self.suite is not None):
             raise ValueError("exactly one of tasks and suite must be given")
+        if self.suite is not None and self.suite not in suite_names():
+            raise ValueError(f"suite must be one of {', '.join(suite_names())}, got {self.suite!r}")
         labels = [spec.task for spec in self.tasks]
         if len(set(labels)) < len(labels):
             twice = next(label for label in labels if labels.count(label) > 1)

@@ -96,7 +96,8 @@ def _structured(index: object) -> list[Claim]:
                 continue
             args = dataset.get("args")
             shots = args.get("num_few_shot", args.get("num_fewshot")) if isinstance(args, dict) else None
-            for metric in result.get("metrics") or []:
+            metrics = result.get("metrics")
+            for metric in metrics if isinstance(metrics, list) else []:
                 value = _number(metric.get("value")) if isinstance(metric, dict) else None
                 if value is not None:
                     kind, name = str(metric.get("type") or ""), str(metric.get("name") or "")
