@@ -231,7 +231,8 @@ def _hostile_model(home: Path) -> None:
 
 def header_of(tensors: dict[str, Any]) -> dict[str, Any]:
     """Return the header of some tensors in float32, as the format writes it."""
-    header, at = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
     for name, tensor in tensors.items():
         header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, at + 4 * tensor.numel()]}
         at += 4 * tensor.numel()
@@ -289,7 +290,8 @@ def _use_model(home: Path) -> None:
     from merge.live import load_tokenizer, new_live_model
     from merge.recipe import Recipe
 
-    for more in ({}, {"tokenizer_source": "union", "chat_template": "auto"}):
+    forms: tuple[dict[str, object], ...] = ({}, {"tokenizer_source": "union", "chat_template": "auto"})
+    for more in forms:
         document = {"merge_method": "linear", "models": [{"model": "given", "parameters": {"weight": 1.0}}], **more}
         merger, recipe = Merger([home / "models"]), Recipe.from_mapping(document, place="recipe.yaml")
         merger.check(recipe)
@@ -318,21 +320,25 @@ def _model_files() -> st.SearchStrategy[tuple[str, bytes]]:
         "special_tokens_map.json": ({"eos_token": {"content": "<|end|>", "lstrip": False}, "pad_token": "<|end|>"},),
         "model.safetensors.index.json": (several,),
     }
-    files = [hostile_text(found, as_json).map(lambda raw, name=name: (name, raw)) for name, found in documents.items()]
-    template = scarred("{% for m in messages %}{{ m['role'] }}{% endfor %}").map(
-        lambda raw: ("chat_template.jinja", raw)
-    )
-    return st.one_of(files[0], *files, template)
+    files = [st.tuples(st.just(name), hostile_text(found, as_json)) for name, found in documents.items()]
+    template = scarred("{% for m in messages %}{{ m['role'] }}{% endfor %}")
+    files.append(st.tuples(st.just("chat_template.jinja"), template))
+    return st.one_of(files[0], *files)
 
 
-_ARC = {"id": "x1", "question": "Why is the sky blue?", "choices": {"text": ["light", "dust", "sea", "paint"],
-        "label": ["A", "B", "C", "D"]}, "answerKey": "A"}  # fmt: skip
-_GSM = {"question": "What is 2 + 3?", "answer": "2 + 3 = <<2+3=5>>5\n#### 5"}
+_ARC: dict[str, Any] = {
+    "id": "x1",
+    "question": "Why is the sky blue?",
+    "choices": {"text": ["light", "dust", "sea", "paint"], "label": ["A", "B", "C", "D"]},
+    "answerKey": "A",
+}
+_GSM: dict[str, Any] = {"question": "What is 2 + 3?", "answer": "2 + 3 = <<2+3=5>>5\n#### 5"}
 
 
 @st.composite
 def _row_files(draw: st.DrawFn) -> tuple[str, bytes]:
-    task, row = draw(st.sampled_from((("arc_easy", _ARC), ("gsm8k", _GSM))))
+    task = draw(st.sampled_from(("arc_easy", "gsm8k")))
+    row = {"arc_easy": _ARC, "gsm8k": _GSM}[task]
     lines = [json.dumps({**row, "question": f"{row['question']} {number}"}).encode() for number in range(6)]
     hostile = hostile_text([row], as_json, ["[" * 3000 + "]" * 3000, "{}", "null", "[]"])
     for _ in range(draw(st.integers(1, 2))):

@@ -65,7 +65,7 @@ def places(document: Any, path: Path = ()) -> list[Path]:
 def at(document: Any, path: Path) -> Any:
     """Return the value at a path."""
     for step in path:
-        document = document[step]
+        document = document[step]  # a mapping by its key, a list by its place
     return document
 
 
@@ -78,14 +78,15 @@ def mutated(draw: st.DrawFn, documents: Sequence[Any]) -> Any:
         if not known:
             return draw(values)
         path = draw(st.sampled_from(known))
-        parent, step = at(document, path[:-1]), path[-1]
+        parent: Any = at(document, path[:-1])
+        step: Any = path[-1]
         change = draw(st.sampled_from(("value", "value", "value", "drop", "double", "rename", "wrap", "swap", "add")))
         if change == "value":
             parent[step] = copy.deepcopy(draw(values))
         elif change == "drop":
             del parent[step]
         elif change == "double" and isinstance(parent, list):
-            parent.insert(int(step), copy.deepcopy(parent[step]))
+            parent.insert(step, copy.deepcopy(parent[step]))
         elif change == "rename" and isinstance(parent, dict):
             parent[draw(st.sampled_from(TEXTS) | st.sampled_from([str(p[-1]) for p in known]))] = parent.pop(step)
         elif change == "wrap":

@@ -7,6 +7,8 @@ figures is added for each kind.
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.faults.watch import Heard, invoked
 
 INPUTS = int(os.environ.get("MERGESEARCH_FUZZ", "600"))
 LONG = INPUTS > 5000
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,26 @@ def test_hostile_files(kind: Kind, tmp_path: Path, caches: tuple[Path, ...], mon
                    "failed": codes[1], "peak_mb": most >> 20, "slowest_cpu_s": round(slowest, 2)}  # fmt: skip
         with Path(log).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(figures) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        ("study", b"study: !!python/object/apply:os.system [ls]\n"),
+        ("recipe", b"merge_method: [[[\xff"),
+        ("card", b"---\na: &a [*a]\n---\n```yaml\nmerge_method: x\n```"),
+    ],
+)
+def test_the_command_itself_says_one_line(kind: str, raw: bytes, tmp_path: Path) -> None:
+    """What the process prints and exits with, beside what the commands do in this one."""
+    _, arguments = next(one for one in KINDS if one.name == kind).call(tmp_path, raw)
+    command = [sys.executable, "-m", "experiments", *(arguments or ["space", str(tmp_path / "study.yaml")])]
+    before = listing(tmp_path)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert listing(tmp_path) == before
 
 
 def listing(folder: Path) -> set[str]:

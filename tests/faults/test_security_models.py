@@ -101,13 +101,12 @@ def test_hostile_states_of_a_sampler_are_not_unpickled(tmp_path: Path) -> None:
     for number in range(12):
         trial = optuna.trial.create_trial(
             value=float(number),
-            params={name: d.low if hasattr(d, "low") else d.choices[0] for name, d in space.items()},
+            params=dict.fromkeys(space, 0.5),
             distributions=space,
             system_attrs={"cma:optimizer": state, "cma:generation": 0, "cma:n_restarts": 0, "cma:optimizer:0": state},
         )
         made.add_trial(trial)
-    sampler = "cmaes" if study.space.continuous() else "tpe"
-    made.sampler = make_sampler(sampler, SamplerContext(study.space, 20, 0, 0), {})
+    made.sampler = make_sampler("cmaes", SamplerContext(study.space, 20, 0, 0), {})
     study.space.suggest(made.ask())
     assert not (tmp_path / "mark").exists()
 
