@@ -92,7 +92,8 @@ def find_punkt(folders: Sequence[Path], place: str) -> None:
         looked = ", ".join(str(folder) for folder in folders) or "nltk's usual places"
         raise DataError(
             f"{place}: must find nltk's sentence model punkt_tab, got nothing in {looked}; put it at "
-            "DATA/nltk_data/tokenizers/punkt_tab, set NLTK_DATA, or run: python -m nltk.downloader punkt_tab"
+            "DATA/nltk_data/tokenizers/punkt_tab, set NLTK_DATA, run: python -m nltk.downloader punkt_tab, "
+            "or leave the task out"
         ) from None
 
 

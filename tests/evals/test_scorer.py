@@ -137,16 +137,17 @@ def limited(model: Any, tokens: int) -> Any:
 
 def test_passes_are_halved_until_they_fit_into_memory(model: Any, tokenizer: Any, hflm: Any) -> None:
     batch = [asked("loglikelihood", f"{word} {i}", " the stone") for i in range(20) for word in WORDS]
-    expected = hflm.loglikelihood(batch, disable_tqdm=True)
-    scorer = LiveScorer(model, tokenizer)
+    text = [asked("generate_until", f"{word} {STEM}", {"until": [], "max_gen_toks": 4}) for word in WORDS]
+    expected = hflm.loglikelihood(batch, disable_tqdm=True), hflm.generate_until(text, disable_tqdm=True)
+    scorer, writer = LiveScorer(model, tokenizer), LiveScorer(model, tokenizer)
     hook = limited(model, 300)
     try:
-        assert_same(scorer.loglikelihood(batch), expected)
-        text = [asked("generate_until", f"{STEM} {word}", {"until": [], "max_gen_toks": 4}) for word in WORDS]
-        assert len(LiveScorer(model, tokenizer).generate_until(text)) == len(text)
+        assert_same(scorer.loglikelihood(batch), expected[0])
+        assert writer.generate_until(text) == expected[1]
     finally:
         hook.remove()
-    assert scorer.batch_size <= 300
+    assert max(scorer.batch_size, writer.batch_size) <= 300
+    assert (scorer.fallback_reason, writer.fallback_reason) == (None, None)
 
 
 def test_no_memory_at_all_is_a_scoring_error(model: Any, tokenizer: Any) -> None:

@@ -122,6 +122,25 @@ def test_a_suite_is_shown_in_percent_with_its_average(
     assert "mini_ifeval" in document["results"]
 
 
+def test_a_missing_sentence_model_is_one_line_and_the_rest_of_the_suite_can_do_without(
+    offline_models: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nltk.data.path", [])
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    code, _, err = run("base", "--suite", "mini", "--limit", 1, *offline_models)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    for words in (
+        "'mini_ifeval'",
+        "punkt_tab",
+        "python -m nltk.downloader punkt_tab",
+        "NLTK_DATA",
+        "leave the task out",
+    ):
+        assert words in err
+    assert run("base", "--suite", "mini", "--tasks", "mini_arc", "--limit", 1, *offline_models)[0] == 0
+
+
 def test_a_part_of_a_suite_is_not_called_its_average(offline_models: list[object]) -> None:
     code, out, _ = run("base", "--suite", "mini", "--tasks", "mini_arc", "--limit", 2, *offline_models)
     assert code == 0
