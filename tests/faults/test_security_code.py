@@ -44,7 +44,7 @@ def faults(tree: ast.AST, file: str) -> Iterator[str]:
             yield from (f"{node.lineno}: imports {name}" for name in names if name in FORBIDDEN_IMPORTS)
         elif isinstance(node, ast.Call):
             yield from (f"{node.lineno}: {fault}" for fault in call_faults(node, file))
-        elif isinstance(node, ast.Constant) and node.value in ("0.0.0.0", "::"):  # noqa: S104
+        elif isinstance(node, ast.Constant) and node.value in ("0.0.0.0", "[::]"):  # noqa: S104
             yield f"{node.lineno}: listens to everybody"
 
 
