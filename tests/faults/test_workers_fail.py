@@ -5,7 +5,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ def claims_of(store: Store, me: Owner | None = None) -> Claims:
     return Claims(store.trials, store.claims.locked, far=True, me=me, pulse=Pulse(0.02, 0.4))
 
 
+def soon(look: Callable[[], Any]) -> Any:
+    """Return the first answer that is not empty; an empty one after a long time."""
+    deadline = time.monotonic() + 30
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
 def hold_a_trial(url: str, word: Any) -> None:
     """Take a trial, wait to be told, tell it late, and say whether that was taken."""
     store = Store(url, fake_study(search=SETTINGS))
@@ -41,6 +50,19 @@ def hold_a_trial(url: str, word: Any) -> None:
     word.send(store.tell(trial, Failed("late", "x"), (), {}, ()))
 
 
+@contextmanager
+def holder(url: str) -> Iterator[tuple[Any, Any]]:
+    """Give a process that holds a trial, and the pipe to it; it is gone afterwards, also one that is stopped."""
+    mine, theirs = context().Pipe()
+    process = context().Process(target=hold_a_trial, args=(url, theirs))
+    process.start()
+    try:
+        yield process, mine
+    finally:
+        process.kill()
+        process.join()
+
+
 def test_a_worker_that_was_stopped_for_longer_than_the_pulse_loses_its_trial_and_its_late_result(
     tmp_path: Path,
 ) -> None:
@@ -48,26 +70,18 @@ def test_a_worker_that_was_stopped_for_longer_than_the_pulse_loses_its_trial_and
     store = Store(url, fake_study(search=SETTINGS))
     here = claims_of(store)
     here.open(12)
-    mine, theirs = context().Pipe()
-    process = context().Process(target=hold_a_trial, args=(url, theirs))
-    process.start()
-    number = mine.recv()
-    assert here.sweep() == []
-    os.kill(process.pid, signal.SIGSTOP)
-    lines: list[str] = []
-    while not lines:
-        lines = here.sweep()
-        time.sleep(0.05)
-    assert lines == [
-        f"{Owner.of({'host': os.uname().nodename, 'pid': process.pid})} is gone; its trial {number} is run again"
-    ]
-    again = here.claim()
-    assert again is not None
-    assert again.number == number
-    os.kill(process.pid, signal.SIGCONT)
-    mine.send("go on")
-    assert mine.recv() is False
-    process.join()
+    with holder(url) as (process, pipe):
+        number = pipe.recv()
+        assert here.sweep() == []
+        os.kill(process.pid, signal.SIGSTOP)
+        lines = soon(here.sweep)
+        assert lines == [f"process {process.pid} on {os.uname().nodename} is gone; its trial {number} is run again"]
+        again = here.claim()
+        assert again is not None
+        assert again.number == number
+        os.kill(process.pid, signal.SIGCONT)
+        pipe.send("go on")
+        assert pipe.recv() is False
     store.claims = here
     assert store.tell(again, Failed("in time", "x"), (), {}, ())
     assert [trial.user_attrs["record"]["reason"] for trial in store.finished()] == ["in time"]
@@ -77,16 +91,13 @@ def test_a_worker_that_was_stopped_for_a_moment_keeps_its_trial(tmp_path: Path) 
     url = f"sqlite:///{tmp_path / 'study.db'}"
     store = Store(url, fake_study(search=SETTINGS))
     store.claims.open(12)
-    mine, theirs = context().Pipe()
-    process = context().Process(target=hold_a_trial, args=(url, theirs))
-    process.start()
-    mine.recv()
-    os.kill(process.pid, signal.SIGSTOP)
-    assert store.claims.sweep() == []
-    os.kill(process.pid, signal.SIGCONT)
-    mine.send("go on")
-    assert mine.recv() is True
-    process.join()
+    with holder(url) as (process, pipe):
+        pipe.recv()
+        os.kill(process.pid, signal.SIGSTOP)
+        assert store.claims.sweep() == []
+        os.kill(process.pid, signal.SIGCONT)
+        pipe.send("go on")
+        assert pipe.recv() is True
 
 
 def test_a_leader_that_stood_still_gives_way_to_the_one_that_leads_now(tmp_path: Path) -> None:
@@ -94,8 +105,7 @@ def test_a_leader_that_stood_still_gives_way_to_the_one_that_leads_now(tmp_path:
     late, now = claims_of(store, Owner("elsewhere", 7)), claims_of(store, Owner("third", 8))
     late._lead()
     now._lead()
-    while now._lead() is not None:
-        time.sleep(0.05)
+    soon(lambda: now._lead() is None)
     with pytest.raises(SearchStoppedError, match="process 8 on third leads this study now, since this process stood"):
         late.sweep()
     late._beat_as_leader(5)
