@@ -73,6 +73,14 @@ def test_flags_that_act_do(home: Path) -> None:
     assert not names & {"README.md", "mergekit_config.yml"}
 
 
+def test_the_dtype_of_folding_is_the_flags(home: Path) -> None:
+    document = {"merge_method": "passthrough", "models": [{"model": "base+lora"}]}
+    assert merge(home, document, "--lora-merge-dtype", "bfloat16")[0] == 0
+    found = load_file(home / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in found.values()} == {torch.bfloat16}
+    assert json.loads((home / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
 @pytest.mark.parametrize("flag", ["--cuda", "--gpu-rich"])
 def test_a_gpu_that_is_not_there_is_told_in_one_line(home: Path, flag: str) -> None:
     if torch.cuda.is_available():
@@ -86,6 +94,7 @@ def test_a_gpu_that_is_not_there_is_told_in_one_line(home: Path, flag: str) -> N
         (("--no-safe-serialization",), "safetensors only"),
         (("--device", "warp"), "--device warp: must be a device"),
         (("--out-shard-size", "big"), "--out-shard-size: must be a number of bytes"),
+        (("--lora-merge-dtype", "int3"), "--lora-merge-dtype: must be one of float32"),
         (("--compat", "axolotl"), "--compat: must be 'mergekit'"),
     ],
 )

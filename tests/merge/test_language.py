@@ -199,3 +199,27 @@ def test_a_model_listed_twice_counts_once_and_the_base_has_no_parameters(family:
         document(entry("base"), entry("a", weight=0.5), entry("b", weight=0.25), entry("a", weight=9.0)),
     )
     assert all(torch.equal(tensor, twice[name]) for name, tensor in once.items())
+
+
+@pytest.mark.parametrize("method", ["nuslerp", "multislerp", "slerp"])
+def test_a_base_model_that_a_slice_does_not_list_is_refused(method: str) -> None:
+    sources = [layered("a", 0, 2, weight=1.0), layered("b", 0, 2, weight=1.0)]
+    sources = [layered("a", 0, 2), layered("b", 0, 2)] if method == "slerp" else sources
+    own = {"parameters": {"t": 0.5}} if method == "slerp" else {}
+    document = {"merge_method": method, "base_model": "base", "slices": [{"sources": sources}], **own}
+    with pytest.raises(RecipeError, match=r"slices\[0\]\.sources: the base model base must be one of the sources"):
+        Recipe.from_mapping(document, place="r")
+
+
+@pytest.mark.parametrize("mode", ["default", "compat"])
+def test_an_adapter_can_be_folded_in_a_dtype_of_its_own(family: Path, tmp_path: Path, mode: str) -> None:
+    document = {"merge_method": "passthrough", "models": [entry("base+lora")]}
+    result = merged(family, tmp_path / "out", document, lora_dtype="bfloat16", compat=mode == "compat")
+    base, whole = stored(family / "base"), Merger([family]).checkpoint("base+lora")
+    change = whole.adapter.fold(QUERY.format(1), torch.zeros(16, 16)) if whole.adapter else torch.zeros(())
+    assert {tensor.dtype for tensor in result.values()} == {torch.bfloat16}
+    assert torch.equal(result[NORM], base[NORM].bfloat16())
+    rounded = base[QUERY.format(1)].bfloat16().float()
+    assert torch.equal(result[QUERY.format(1)], (rounded + change).bfloat16())
+    alone = merged(family, tmp_path / "two", {**document, "models": [entry("base")]}, lora_dtype="bfloat16")
+    assert alone[NORM].dtype == torch.float32

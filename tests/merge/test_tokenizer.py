@@ -103,3 +103,33 @@ def test_chat_templates_are_known_by_name(words: Path, tmp_path: Path) -> None:
     assert "<|im_start|>" in (folder / "chat_template.jinja").read_text()
     with pytest.raises(RecipeError, match="did you mean 'chatml'"):
         Merger([words]).check(recipe(chat_template="chatlm"))
+
+
+def test_without_a_base_a_token_that_a_model_lacks_is_the_mean_of_those_that_have_it(
+    words: Path, tmp_path: Path
+) -> None:
+    write(words / "three", "ab", 3)
+    weights = {"one": 0.0, "two": 0.0, "three": 1.0}
+    models = [{"model": name, "parameters": {"weight": weight}} for name, weight in weights.items()]
+    block = {"merge_method": "linear", "models": models, "tokenizer": {"source": "one"}}
+    document = Recipe.from_mapping(block, place="r")
+    one, two = (load_file(words / name / "model.safetensors")[TABLE] for name in ("one", "two"))
+    folder = Merger([words]).merge_to_folder(document, tmp_path / "out")
+    torch.testing.assert_close(load_file(folder / "model.safetensors")[TABLE][3], (one[3] + two[1]) / 2)
+
+
+@pytest.mark.parametrize("mode", ["default", "compat"])
+def test_the_reference_takes_rows_only_from_the_models_of_a_slice(words: Path, tmp_path: Path, mode: str) -> None:
+    for name in ("one", "two"):
+        tensors = load_file(words / name / "model.safetensors")
+        tensors["lm_head.weight"] = tensors[TABLE] + 1
+        save_file(tensors, words / name / "model.safetensors")
+    slices = [{"sources": [{"model": name, "layer_range": [0, 1]}]} for name in ("one", "two")]
+    block = {"merge_method": "passthrough", "slices": slices, "tokenizer_source": "union"}
+    merger = Merger([words], compat=mode == "compat")
+    recipe = Recipe.from_mapping(block, place="r")
+    folder = merger.merge_to_folder(recipe, tmp_path / "out")
+    ids = load_tokenizer(merger, recipe).get_vocab()
+    row = load_file(folder / "model.safetensors")["lm_head.weight"][ids["c"]]
+    wanted = load_file(words / "one" / "model.safetensors")["lm_head.weight"][2]
+    assert torch.equal(row, torch.zeros(16) if mode == "compat" else wanted)
