@@ -209,7 +209,7 @@ class Claims:
 
     def _step_down(self) -> None:
         """Say that nobody leads the study, unless another process does; whatever fails, the next one finds out."""
-        with suppress(OptunaError, SQLAlchemyError, OSError), self.locked():
+        with suppress(SearchStoppedError, OptunaError, SQLAlchemyError, OSError), self.locked():
             if _owner(self._trials.user_attrs.get(_LEADER)) == self._me:
                 self._trials.set_user_attr(_LEADER, None)
         self._leads = False

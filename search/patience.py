@@ -108,20 +108,17 @@ class Patience:
     def _judged(self, error: Exception, since: float | None) -> float:
         """Return since when the storage is waited for, unless that has no sense or no end."""
         now = time.monotonic()
-        if not passing(error):
-            raise SearchStoppedError(
-                f"{self._place}: {said(error)}; finished trials are kept, and the same command "
-                "goes on once that is mended"
-            ) from None
-        if since is None:
-            self._say(f"{self._place}: {said(error)}; waits for it")
-            return now
-        if now - since > self._longest:
-            raise SearchStoppedError(
-                f"{self._place}: {said(error)}, for {self._longest:.0f} s; finished trials are kept, and the same "
-                "command goes on once it answers"
-            ) from None
-        return since
+        began = now if since is None else since
+        if passing(error) and now - began < self._longest:
+            if since is None:
+                self._say(f"{self._place}: {said(error)}; waits for it")
+            return began
+        waited = "" if since is None else f", for {now - began:.0f} s"
+        self._longest = 0.0  # whoever puts things in order now does not wait again
+        raise SearchStoppedError(
+            f"{self._place}: {said(error)}{waited}; finished trials are kept, and the same command goes on once that "
+            "is mended"
+        ) from None
 
 
 def passing(error: BaseException) -> bool:
