@@ -16,7 +16,7 @@ def chat_renderer(tokenizer: Any) -> Callable[..., str]:
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
         import jinja2
 
-        template = tokenizer.chat_template
+        template = getattr(tokenizer, "chat_template", None)
         if template is None or (isinstance(template, dict) and "default" not in template):
             got = "none" if template is None else f"{', '.join(sorted(template))} without a default"
             raise TaskError(

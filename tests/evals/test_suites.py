@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -37,6 +38,16 @@ PUBLISHED = {
         (26.166017278598567, 6.646525679758309, 22.027904536694773, 16.745698054972127),
     ),
 }
+SHOTS = {
+    "open-llm-v1": {
+        "arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthfulqa_mc2": 0, "winogrande": 5, "gsm8k": 5,
+    },
+    "open-llm-v2": {
+        "leaderboard_ifeval": 0, "leaderboard_bbh": 3, "leaderboard_math_hard": 4, "leaderboard_gpqa": 0,
+        "leaderboard_musr": 0, "leaderboard_mmlu_pro": 5,
+    },
+}  # fmt: skip
+"""Examples in a prompt as the boards' own pages say."""
 MUSR_ROWS = {"murder_mysteries": 250, "object_placements": 256, "team_allocation": 250}
 OPENCHAT = {"ifeval": 59.61, "bbh": 24.06, "math_hard": 6.80, "gpqa": 7.61, "musr": 11.78, "mmlu_pro": 25.44}
 
@@ -65,6 +76,25 @@ def test_every_suite_names_known_tasks(name: str) -> None:
     assert set(suite.names) | set(suite.metrics) | set(suite.leaf_means) <= tasks
     assert not suite.categories or {label for labels in suite.categories.values() for label in labels} == tasks
     assert len(suite.about) < 120, "it is one line of `list suites`"
+
+
+def shots_in(file: Path) -> int | None:
+    """Return the number of examples that a task's file asks for, its own or an included one's."""
+    document = read_yaml(file)
+    if "num_fewshot" in document:
+        return int(str(document["num_fewshot"]))
+    included = document.get("include")
+    return None if included is None else shots_in(file.parent / str(included))
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_prompts_have_as_many_examples_as_the_board_gave(name: str) -> None:
+    index = index_folder(lm_eval_folder() / "tasks")
+    for spec in load_suite(name).tasks:
+        leaves = [file for file in index.collect(spec.task).values() if "group" not in read_yaml(file)]
+        own = {shots_in(file) for file in leaves}
+        asked = {own_shots if own_shots == 0 or spec.num_fewshot is None else spec.num_fewshot for own_shots in own}
+        assert {shots or 0 for shots in asked} == {SHOTS[name][spec.task]}, spec.task
 
 
 def test_an_unknown_suite_is_named_with_the_nearest() -> None:
