@@ -84,7 +84,7 @@ class RankedRandom(AbstractKeep):
 
     Args:
         field: A random int16 per entry.
-        rank: The place of each entry in its row by magnitude, from 0; int32.
+        rank: The place of each entry in its row by magnitude; from 0 as int32, or from -32768 as int16.
         row: Entries of a row.
         lowest: Probability of the smallest entry of a row.
         spread: Half of what the largest has more.
@@ -99,6 +99,8 @@ class RankedRandom(AbstractKeep):
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
         """Return 1 for each entry that is drawn, else 0."""
         rank = self.rank[span].float()
+        if self.rank.dtype == torch.int16:
+            rank += STEPS // 2
         share = rank / (self.row - 1) if self.row > 1 else torch.full_like(rank, 0.5)
         chance = share * 2 * self.spread + self.lowest
         limit = (chance * STEPS).round().clamp(0, STEPS - 1) - STEPS // 2

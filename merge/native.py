@@ -16,10 +16,15 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("fused.cpp")
+SOURCES = Path(__file__).with_name("loops")
+"""Folder of what is compiled."""
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 """No contraction: a product and a sum round apart, as they do operation by operation."""
-TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
+TUNED = (
+    ("-march=native", "-mprefer-vector-width=512", "--param", "vect-epilogues-nomask=0"),
+    ("-march=native",),
+    (),
+)
 """Tried in turn, as not every compiler knows the first ones; none of them changes a result."""
 
 _SEAL = hashlib.sha256().digest_size
@@ -50,7 +55,8 @@ def _compiler() -> str | None:
 
 def _library(compiler: str) -> Path:
     folder = _cache_folder()
-    parts = (SOURCE.read_text(), _version(compiler), repr((FLAGS, TUNED, _SEAL)), platform.machine(), _processor())
+    text = "\0".join(path.read_text() for path in sorted(SOURCES.iterdir()))
+    parts = (text, _version(compiler), repr((FLAGS, TUNED, _SEAL)), platform.machine(), _processor())
     identity = "\0".join(parts)
     target = folder / f"fused-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     if _whole(target):
@@ -90,8 +96,8 @@ def _whole(library: Path) -> bool:
 
 
 def _compile(compiler: str, flags: tuple[str, ...], out: str) -> None:
-    command = [compiler, *flags, "-o", out, str(SOURCE)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    command = [compiler, *flags, "-o", out, *map(str, sorted(SOURCES.glob("*.cpp")))]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
 
 
 def _cache_folder() -> Path:
@@ -125,17 +131,25 @@ def _processor() -> str:
 
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     whole, number, memory = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-    target, source = [whole] * 4, [whole] * 2
     signatures: dict[str, tuple[list[object], object]] = {
-        "weighted_sum": ([*target, whole, memory, memory, memory], ctypes.c_int32),
-        "combination": ([*target, *source, whole, memory, ctypes.c_int32, ctypes.c_int32, number], ctypes.c_int32),
-        "norms": ([whole, *source, memory, memory], None),
-        "all_finite": ([whole, *source], ctypes.c_int32),
-        "products": ([whole, *source, *source, *source, memory], None),
-        "histogram": ([whole, *source, *source, memory], None),
-        "refine": ([whole, *source, *source, whole, memory], None),
-        "order": ([whole, *source, *source, memory], None),
-        "place_of": ([whole, *source, *source, whole, whole], whole),
+        "weighted_sum": ([memory, whole, memory, memory], ctypes.c_int32),
+        "combination": ([memory, memory, whole, memory, whole, number], ctypes.c_int32),
+        "norms": ([whole, memory, memory, memory], None),
+        "all_finite": ([whole, memory], ctypes.c_int32),
+        "products": ([whole, memory, memory, memory, memory], None),
+        "histogram": ([whole, memory, memory], None),
+        "refine": ([whole, memory, whole, memory], None),
+        "place_of": ([whole, memory, whole, whole], whole),
+        "order": ([whole, memory, memory], None),
+        "cut": ([whole, memory, memory, whole, whole, memory], whole),
+        "ranks": ([whole, whole, memory, memory], None),
+        "ram": ([memory, whole, memory, number, memory], ctypes.c_int32),
+        "overlaps": ([whole, whole, memory, number, memory], None),
+        "nearswap": ([memory, memory, number], ctypes.c_int32),
+        "sce": ([memory, whole, memory, memory, memory], ctypes.c_int32),
+        "variances": ([whole, whole, memory, memory], None),
+        "energies": ([whole, whole, memory, memory, memory], None),
+        "fusion": ([memory, memory, memory, whole, number], ctypes.c_int32),
     }
     for name, (arguments, result) in signatures.items():
         function = getattr(library, name)

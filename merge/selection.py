@@ -1,4 +1,4 @@
-"""The k-th largest magnitude of a task vector, exactly, for one k after another.
+"""The k-th largest magnitude of a task vector or of scores, exactly, for one k after another.
 
 A histogram over the upper 16 bits of the magnitudes (for floats of one sign the order of their bits is theirs) is
 made once. It tells which bin holds the k-th largest entry and how many stand above; a second histogram, of the lower
@@ -8,7 +8,7 @@ When a search asks for more densities, all entries are ordered once where memory
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from merge import fused
+from merge import fused, fused_ranking
+from merge.group import Group
 from merge.keeping import Cut
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Ties = Literal["first", "last"]
 _BINS = 1 << 15
 
 CUTS_BEFORE_ORDER = 2
-"""Cuts of one task vector that are found by two histograms each, before all of its entries are ordered."""
+"""Cuts of one set of scores that are found by two histograms each, before all of its entries are ordered."""
 
 LARGEST_ORDER = 1 << 26
 """Entries of the largest tensor that is ordered; ordering takes 16 bytes of memory for each while it lasts."""
@@ -34,7 +35,7 @@ LARGEST_ORDER = 1 << 26
 
 @dataclass(frozen=True)
 class _Histogram:
-    """Entries of one task vector by the upper 16 bits of their magnitudes; empty bins at the ends left out.
+    """Entries by the upper 16 bits of their magnitudes; empty bins at the ends left out.
 
     Args:
         top: The highest bin that has entries.
@@ -52,58 +53,70 @@ class _Histogram:
 
 @dataclass
 class _Cuts:
-    """How many cuts of one task vector were made so far."""
+    """How many cuts of one set of scores were made so far."""
 
     made: int = 0
 
 
-def magnitude_cut(vector: TaskVector, count: int, *, ties: Ties = "first") -> Cut:
-    """Return the cut that keeps the `count` largest entries of a task vector; remembered.
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Numbers for the entries of one tensor, of which those of the largest magnitude are wanted.
 
     Args:
-        vector: The task vector, before anything is dropped.
-        count: Entries to keep, at least 1 and at most all.
-        ties: Which of equal entries are kept, the first or the last in memory.
+        group: The tensor they belong to.
+        key: What tells them from others, for what is remembered.
+        tensor: The numbers, or what they are the difference of...
+        base: ...from this; None for none.
+        block: Gives the numbers of a span in float32.
     """
-    return vector.group.facts.get(("cut", vector.key, count, ties), lambda: _new_cut(vector, count, ties))
+
+    group: Group
+    key: Hashable
+    tensor: Tensor
+    base: Tensor | None
+    block: Callable[[slice], Tensor]
+
+    @property
+    def fusable(self) -> bool:
+        """Whether the compiled loops can read them."""
+        read = [self.tensor] if self.base is None else [self.tensor, self.base]
+        return not self.group.stepwise and fused.readable(read)
+
+    def cut(self, count: int, *, ties: Ties = "first") -> Cut:
+        """Return the cut that keeps the `count` largest; remembered.
+
+        Args:
+            count: Entries to keep, at least 1 and at most all.
+            ties: Which of equal entries are kept, the first or the last in memory.
+        """
+        return self.group.facts.get(("cut", self.key, count, ties), lambda: _new_cut(self, count, ties))
 
 
-def _new_cut(vector: TaskVector, count: int, ties: Ties) -> Cut:
+def magnitude_cut(vector: TaskVector, count: int, *, ties: Ties = "first") -> Cut:
+    """Return the cut that keeps the `count` largest entries of a task vector before any is dropped; remembered."""
+    scores = Scores(vector.group, vector.key, vector.parent.raw, vector.group.base.raw, vector.full)
+    return scores.cut(count, ties=ties)
+
+
+def _new_cut(scores: Scores, count: int, ties: Ties) -> Cut:
     """Return a cut from the order of all entries, once it has been asked for often enough to be worth making."""
-    facts, group = vector.group.facts, vector.group
-    cuts = facts.get(("cuts", vector.key), _Cuts)
+    group, facts = scores.group, scores.group.facts
+    cuts = facts.get(("cuts", scores.key), _Cuts)
     cuts.made += 1
-    place = ("order", vector.key)
+    place = ("order", scores.key)
     worth = cuts.made > CUTS_BEFORE_ORDER and group.size <= LARGEST_ORDER and facts.room(20 * group.size)
-    if group.fusable and (facts.holds(place) or worth):
-        order = facts.tensor(place, lambda: fused.order(group.base.raw, vector.parent.raw))
-        return _cut_of_order(vector, order, count, ties)
-    histogram = facts.get(("histogram", vector.key), lambda: _Histogram.of(_counts(vector)))
-    return _cut(vector, histogram, count, ties)
+    if scores.fusable and (facts.holds(place) or worth):
+        order = facts.tensor(place, lambda: fused_ranking.order(scores.tensor, scores.base))
+        return fused_ranking.cut(scores.tensor, scores.base, order, count, last=ties == "last")
+    histogram = facts.get(("histogram", scores.key), lambda: _Histogram.of(_counts(scores)))
+    return _cut(scores, histogram, count, ties)
 
 
-def _cut_of_order(vector: TaskVector, order: Tensor, count: int, ties: Ties) -> Cut:
-    size, base, parent = vector.group.size, vector.group.base.flat, vector.parent.flat
-
-    def magnitude(rank: int) -> float:
-        place = int(order[rank])
-        return float((parent[place].float() - base[place].float()).abs())
-
-    threshold = magnitude(count - 1)
-    if count == size or magnitude(count) != threshold:
-        return Cut(threshold, 0, size)
-    if ties == "first":
-        return Cut(threshold, 0, int(order[count - 1]) + 1)
-    above = bisect_left(range(count), -threshold, key=lambda rank: -magnitude(rank))
-    below = bisect_right(range(size), -threshold, lo=count, key=lambda rank: -magnitude(rank))
-    return Cut(threshold, int(order[below - (count - above)]), size)
-
-
-def _cut(vector: TaskVector, histogram: _Histogram, count: int, ties: Ties) -> Cut:
+def _cut(scores: Scores, histogram: _Histogram, count: int, ties: Ties) -> Cut:
     position = int(np.searchsorted(histogram.above, count))
     upper = histogram.top - position
     wanted = count - (int(histogram.above[position - 1]) if position else 0)
-    lower = _refined(vector, upper)
+    lower = _refined(scores, upper)
     above = np.cumsum(lower[::-1])
     place = int(np.searchsorted(above, wanted))
     edge = (upper << 16) | (len(lower) - 1 - place)
@@ -111,43 +124,43 @@ def _cut(vector: TaskVector, histogram: _Histogram, count: int, ties: Ties) -> C
     taken = wanted - (int(above[place]) - equal)
     threshold = float(np.array(edge, dtype=np.uint32).view(np.float32))
     if taken == equal:
-        return Cut(threshold, 0, vector.group.size)
+        return Cut(threshold, 0, scores.group.size)
     if ties == "first":
-        return Cut(threshold, 0, _place_of(vector, edge, taken) + 1)
-    return Cut(threshold, _place_of(vector, edge, equal - taken + 1), vector.group.size)
+        return Cut(threshold, 0, _place_of(scores, edge, taken) + 1)
+    return Cut(threshold, _place_of(scores, edge, equal - taken + 1), scores.group.size)
 
 
-def _counts(vector: TaskVector) -> npt.NDArray[np.int64]:
-    if vector.group.fusable:
-        return fused.histogram(vector.group.base.raw, vector.parent.raw)
+def _counts(scores: Scores) -> npt.NDArray[np.int64]:
+    if scores.fusable:
+        return fused_ranking.histogram(scores.tensor, scores.base)
     counts = np.zeros(_BINS, dtype=np.int64)
-    for span in vector.group.spans():
-        counts += np.bincount(_bits(vector.full(span)) >> 16, minlength=_BINS)
+    for span in scores.group.spans():
+        counts += np.bincount(_bits(scores.block(span)) >> 16, minlength=_BINS)
     return counts
 
 
-def _refined(vector: TaskVector, number: int) -> npt.NDArray[np.int64]:
+def _refined(scores: Scores, number: int) -> npt.NDArray[np.int64]:
     """Return how many entries of one bin have each value of the lower 16 bits of their magnitude."""
-    if vector.group.fusable:
-        return fused.refine(vector.group.base.raw, vector.parent.raw, number)
+    if scores.fusable:
+        return fused_ranking.refine(scores.tensor, scores.base, number)
     counts = np.zeros(1 << 16, dtype=np.int64)
-    for span in vector.group.spans():
-        bits = _bits(vector.full(span))
+    for span in scores.group.spans():
+        bits = _bits(scores.block(span))
         counts += np.bincount(bits[bits >> 16 == number] & 0xFFFF, minlength=1 << 16)
     return counts
 
 
-def _place_of(vector: TaskVector, magnitude: int, number: int) -> int:
+def _place_of(scores: Scores, magnitude: int, number: int) -> int:
     """Return the place of the number-th entry, from 1, whose magnitude has the given bits."""
-    if vector.group.fusable:
-        return fused.place_of(vector.group.base.raw, vector.parent.raw, magnitude, number)
+    if scores.fusable:
+        return fused_ranking.place_of(scores.tensor, scores.base, magnitude, number)
     before = 0
-    for span in vector.group.spans():
-        places = np.flatnonzero(_bits(vector.full(span)) == magnitude)
+    for span in scores.group.spans():
+        places = np.flatnonzero(_bits(scores.block(span)) == magnitude)
         if before + len(places) >= number:
             return int(span.start + places[number - before - 1])
         before += len(places)
-    raise AssertionError(f"{vector.group.name}: fewer than {number} entries of one magnitude")
+    raise AssertionError(f"{scores.group.name}: fewer than {number} entries of one magnitude")
 
 
 def _bits(entries: Tensor) -> npt.NDArray[np.uint32]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from merge import fused
+from merge import fused, fused_ranking
 from merge.group import Group, Operand
-from merge.keeping import AbstractKeep, Band, RankedRandom, Stored
+from merge.keeping import STEPS, AbstractKeep, Band, RankedRandom, Stored
 from merge.selection import magnitude_cut
 
 Sparsify = Callable[["TaskVector"], AbstractKeep | None]
@@ -182,11 +182,18 @@ def _row_length(vector: TaskVector) -> int:
 
 
 def _ranks(vector: TaskVector) -> Tensor:
-    """Return the place of each entry in its row by magnitude, from 0; of equal ones the first in memory is smaller."""
-    rows = vector.full().abs().view(-1, _row_length(vector))
+    """Return the place of each entry in its row by magnitude; of equal ones the first in memory is smaller.
+
+    Places are counted from -32768 as int16, in rows too long for that from 0 as int32.
+    """
+    row = _row_length(vector)
+    if vector.group.fusable and row <= STEPS:
+        return fused_ranking.ranks(vector.parent.raw, vector.group.base.raw, row)
+    rows = vector.full().abs().view(-1, row)
     order = torch.argsort(rows, dim=1, stable=True)
-    line = torch.arange(rows.shape[1], device=rows.device, dtype=torch.int32)
-    return torch.empty_like(rows, dtype=torch.int32).scatter_(1, order, line.expand_as(order)).reshape(-1)
+    line = torch.arange(row, device=rows.device, dtype=torch.int32)
+    ranks = torch.empty_like(rows, dtype=torch.int32).scatter_(1, order, line.expand_as(order)).reshape(-1)
+    return ranks.sub_(STEPS // 2).to(torch.int16) if row <= STEPS else ranks
 
 
 def _chance(vector: TaskVector, density: float, epsilon: float) -> Tensor:

@@ -7,10 +7,12 @@ Source: mergekit's nearswap, after Alchemonaut's QuartetAnemoi-70B.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from merge import fused_overlap
 from merge.group import Group
-from merge.method import AbstractMethod, Kernel, number
+from merge.method import AbstractFused, AbstractMethod, Kernel, number
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,24 @@ class NearSwap(AbstractMethod, name="nearswap", base_model="required", parents=(
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
+        return _Swap(group, self.t)
 
-        def merged(span: slice) -> Tensor:
-            base, other = group.base[span], group.parents[0][span]
-            weight = (self.t / (base - other).abs().clamp(min=1e-6)).clamp(0, 1)
-            return weight * other + (1 - weight) * base
 
-        return merged
+@dataclass(frozen=True, eq=False)
+class _Swap(AbstractFused):
+    """Takes the parent's share of each entry by its distance from the base's."""
+
+    group: Group
+    t: float
+
+    def __call__(self, span: slice) -> Tensor:
+        """Return the merged entries of one span."""
+        base, other = self.group.base[span], self.group.parents[0][span]
+        weight = (self.t / (base - other).abs().clamp(min=1e-6)).clamp(0, 1)
+        return weight * other + (1 - weight) * base
+
+    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
+        """Write the merged tensor in one pass."""
+        if not self.group.fusable:
+            return None
+        return fused_overlap.nearswap(out, dtype, [self.group.base.raw, self.group.parents[0].raw], self.t)

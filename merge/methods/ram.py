@@ -7,11 +7,9 @@ Source: mergekit's method of this name.
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from merge.group import Group
 from merge.method import AbstractMethod, Kernel, number
+from merge.overlap import Overlap
 
 
 @dataclass(frozen=True)
@@ -26,13 +24,4 @@ class Ram(AbstractMethod, name="ram", base_model="required", parents=(0, None), 
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
-
-        def merged(span: slice) -> Tensor:
-            base = group.base[span]
-            if not group.parents:
-                return base
-            vectors = torch.stack([parent[span] - base for parent in group.parents])
-            active = (vectors.abs() > self.epsilon).to(vectors.dtype)
-            return base + (vectors * active).sum(dim=0) / active.sum(dim=0).clamp(min=1)
-
-        return merged
+        return Overlap(group, self.epsilon, (1.0,) * len(group.parents))

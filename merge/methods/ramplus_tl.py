@@ -9,11 +9,13 @@ Source: mergekit's method of this name.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from merge.group import Group
 from merge.method import AbstractMethod, Kernel, number, whole_tensor
+from merge.overlap import Overlap, counted
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,17 @@ class RamPlus(AbstractMethod, name="ramplus_tl", base_model="required", parents=
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
+        if group.parents and not group.stepwise:
+            return Overlap(group, self.epsilon, self._factors(group))
+        return self._stepwise(group)
+
+    def _factors(self, group: Group) -> tuple[float, ...]:
+        """Return what each parent's own changes are multiplied with, rounded in each step as float32 is."""
+        shared, unique = counted(group, self.epsilon).astype(np.float32)
+        ratio = np.clip(shared / np.maximum(unique, np.float32(self.epsilon)), np.float32(0), np.float32(self.alpha))
+        return tuple((np.float32(1) + np.float32(self.r) * ratio).tolist())
+
+    def _stepwise(self, group: Group) -> Kernel:
         base = group.base.whole.reshape(-1)
         if not group.parents:
             return whole_tensor(base)

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from merge import fused, fused_overlap
 from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, number, whole_tensor
+from merge.keeping import Cut
+from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor
+from merge.overlap import added, raws
+from merge.selection import Scores
 
 
 @dataclass(frozen=True)
 class Sce(AbstractMethod, name="sce", base_model="required", parents=(0, None), widest=True):
     """Weighs each parent by the energy of its task vector, tensor by tensor.
+
+    Of positions whose variance is the same, the first in memory are kept.
 
     Args:
         select_topk: Share of the positions kept, those of the largest variance over the parents.
@@ -27,10 +33,26 @@ class Sce(AbstractMethod, name="sce", base_model="required", parents=(0, None), 
     int8_mask: bool = flag("unused", default=False)
 
     def kernel(self, group: Group) -> Kernel:
-        """Return the function that merges span by span."""
-        base = group.base.whole.reshape(-1)
+        """Return the function that merges span by span; variances are of the parents and kept."""
         if not group.parents:
-            return whole_tensor(base)
+            return whole_tensor(group.base.whole)
+        if group.stepwise:
+            return whole_tensor(self._stepwise(group))
+        if self.select_topk >= 1:
+            squares = group.gram(offsets=True).diagonal().tolist()
+            return _Weighed(group, _shares(squares, group.size), None)
+        key = ("variance", tuple(operand.key for operand in group.operands))
+        variances = group.facts.tensor(key, lambda: _variances(group))
+        filled = group.facts.get((*key, "filled"), lambda: int(torch.count_nonzero(variances)))
+        count = int(filled * self.select_topk)
+        if count == 0:
+            return whole_tensor(group.base.whole)
+        cut = Scores(group, key, variances, None, lambda span: variances[span]).cut(count)
+        squares = group.facts.get((*key, count), lambda: _energies(group, variances, cut))
+        return _Weighed(group, _shares(squares, group.size), (variances, cut))
+
+    def _stepwise(self, group: Group) -> Tensor:
+        base = group.base.whole.reshape(-1)
         vectors = torch.stack([parent.whole.reshape(-1) - base for parent in group.parents])
         if self.select_topk < 1:
             vectors = vectors * _most_varying(vectors, self.select_topk)
@@ -40,7 +62,74 @@ class Sce(AbstractMethod, name="sce", base_model="required", parents=(0, None), 
         total = energy.sum()
         shares = energy / total if total >= 1e-6 else torch.ones_like(energy) / len(vectors)
         kept = shares.unsqueeze(-1) * agrees
-        return whole_tensor(base + (vectors * kept).sum(dim=0) / kept.sum(dim=0).clamp(min=1e-6))
+        return base + (vectors * kept).sum(dim=0) / kept.sum(dim=0).clamp(min=1e-6)
+
+
+@dataclass(frozen=True, eq=False)
+class _Weighed(AbstractFused):
+    """Adds what agrees with the sign of the sum, each parent with its share.
+
+    Args:
+        group: The tensor it belongs to.
+        shares: Of each parent.
+        kept: Scores, and the cut that tells which entries take part; None for all.
+    """
+
+    group: Group
+    shares: tuple[float, ...]
+    kept: tuple[Tensor, Cut] | None
+
+    def __call__(self, span: slice) -> Tensor:
+        """Return the merged entries of one span."""
+        vectors = _changes(self.group, span)
+        if self.kept is not None:
+            scores, cut = self.kept
+            vectors = vectors * cut(span, scores[span])
+        majority = (added(self.group, vectors) >= 0).to(vectors.dtype) * 2 - 1
+        agrees = (vectors.sign() == majority).to(vectors.dtype)
+        kept = torch.tensor(self.shares, dtype=torch.float32, device=vectors.device).unsqueeze(-1) * agrees
+        mix = added(self.group, vectors * kept) / added(self.group, kept).clamp(min=1e-6)
+        return self.group.base[span] + mix
+
+    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
+        """Write the merged tensor in one pass."""
+        if not self.group.fusable or len(self.group.parents) > fused.MOST:
+            return None
+        return fused_overlap.sce(out, dtype, raws(self.group), self.shares, self.kept)
+
+
+def _changes(group: Group, span: slice) -> Tensor:
+    base = group.base[span]
+    return torch.stack([parent[span] - base for parent in group.parents])
+
+
+def _shares(squares: list[float], size: int) -> tuple[float, ...]:
+    """Return the parents' shares of the energy, given the sums of squares of their task vectors."""
+    energies = [square / size for square in squares]
+    total = sum(energies)
+    return tuple(energy / total if total >= 1e-6 else 1 / len(energies) for energy in energies)
+
+
+def _variances(group: Group) -> Tensor:
+    """Return the population variance of each entry over the parents."""
+    if group.fusable and len(group.parents) <= fused.MOST:
+        return fused_overlap.variances(raws(group))
+    return torch.cat([_changes(group, span).var(dim=0, unbiased=False) for span in group.spans()])
+
+
+def _energies(group: Group, variances: Tensor, cut: Cut) -> list[float]:
+    """Return the sum of squares of each task vector where its variance is kept."""
+    if group.fusable and len(group.parents) <= fused.MOST:
+        return fused_overlap.energies(raws(group), variances, cut)
+
+    def squares(number: int, span: slice) -> Tensor:
+        change = group.parents[number][span] - group.base[span]
+        return change.mul_(cut(span, variances[span])).double().square_()
+
+    return [
+        group.sum_of(lambda span, number=number: squares(number, span))  # type: ignore[misc]
+        for number in range(len(group.parents))
+    ]
 
 
 def _most_varying(vectors: Tensor, share: float) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge import fused, native
+from merge import fused, fused_overlap, native
 from merge.group import Group
 from merge.keeping import Cut
 from merge.masks import CounterDraws
@@ -61,7 +61,9 @@ def test_one_pass_gives_the_bits_of_many(name: str, dtype: torch.dtype) -> None:
     for count in range(max(low, 1), min(high or 7, 7) + 1):
         base, *parents = tensors_of(count, 2 * fused.LANES + 77, dtype, seed=count)
         for density in (0.9, 0.31, 1.0):
-            method = instance(name, count, density=density)
+            method = instance(name, count, density=density, select_topk=density)
+            if density < 0.5:  # rows, where a method has them
+                base, parents = base.reshape(25, 85), [parent.reshape(25, 85) for parent in parents]
             ways = [merged(method, base, parents, dtype, loops=loops) for loops in (True, False)]
             assert torch.equal(*(way.view(torch.uint8) for way in ways)), (count, density)
 
@@ -93,6 +95,38 @@ def test_mixed_dtypes_and_densities_give_the_same_bits(
     method = kind(**{n.replace("lambda", "lambda_"): v for n, v in (given_values | per_model).items()})
     ways = [merged(method, tensors[0], tensors[1:], dtypes[0], loops=loops) for loops in (True, False)]
     assert torch.equal(*(way.view(torch.uint8) for way in ways))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["linear", "ties", "sce", "ram"])
+def test_a_large_result_that_passes_the_caches_by_has_the_same_bits(name: str, dtype: torch.dtype) -> None:
+    base, *parents = tensors_of(2, (1 << 16) + 77, dtype, seed=4)
+    method = instance(name, 2, density=0.4, select_topk=0.4)
+    ways = [merged(method, base, parents, dtype, loops=loops) for loops in (True, False)]
+    assert torch.equal(*(way.view(torch.uint8) for way in ways))
+
+
+@needs_compiler
+def test_what_varies_most_over_the_parents_is_what_sce_keeps() -> None:
+    base, *parents = tensors_of(3, 5000, torch.float32, seed=6)
+    vectors = torch.stack(parents) - base
+    variance = vectors.var(dim=0, unbiased=False)
+    assert torch.equal(fused_overlap.variances([base, *parents]), variance)
+    count = int(int(variance.count_nonzero()) * 0.3)
+    kept = torch.argsort(variance, descending=True, stable=True)[:count]
+    result = merged(instance("sce", 3, select_topk=0.3), base, parents, torch.float32, loops=True)
+    assert set((result != base).nonzero().reshape(-1).tolist()) <= set(kept.tolist())
+    assert int((result != base).sum()) > 0.9 * count
+
+
+@needs_compiler
+def test_counts_of_shared_and_own_changes_are_exact() -> None:
+    base, *parents = tensors_of(3, 3000, torch.bfloat16, seed=7)
+    active = torch.stack([(parent.float() - base.float()).abs() > 0.05 for parent in parents])
+    several, alone = active & (active.sum(dim=0) > 1), active & (active.sum(dim=0) == 1)
+    counts = fused_overlap.overlaps([base, *parents], 0.05)
+    assert counts.tolist() == [several.sum(dim=1).tolist(), alone.sum(dim=1).tolist()]
 
 
 @needs_compiler

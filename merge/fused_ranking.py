@@ -1,0 +1,55 @@
+"""The compiled loops that find the largest entries of a tensor, or of its difference from a base."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from merge.fused import loops, sources
+from merge.keeping import Cut
+
+
+def histogram(tensor: Tensor, base: Tensor | None) -> npt.NDArray[np.int64]:
+    """Return how many entries have each value of the upper 16 bits of their magnitude."""
+    counts = np.zeros(1 << 15, dtype=np.int64)
+    loops().histogram(tensor.numel(), _ranked(tensor, base), counts.ctypes.data)
+    return counts
+
+
+def refine(tensor: Tensor, base: Tensor | None, number: int) -> npt.NDArray[np.int64]:
+    """Return how many entries whose upper 16 bits of magnitude are `number` have each value of the lower 16."""
+    counts = np.zeros(1 << 16, dtype=np.int64)
+    loops().refine(tensor.numel(), _ranked(tensor, base), number, counts.ctypes.data)
+    return counts
+
+
+def place_of(tensor: Tensor, base: Tensor | None, magnitude: int, number: int) -> int:
+    """Return the place of the number-th entry, from 1, whose magnitude has the given bits."""
+    return int(loops().place_of(tensor.numel(), _ranked(tensor, base), magnitude, number))
+
+
+def order(tensor: Tensor, base: Tensor | None) -> Tensor:
+    """Return the places of the entries as int32, largest magnitude first, of equal ones the first in memory first."""
+    places = torch.empty(tensor.numel(), dtype=torch.int32)
+    loops().order(tensor.numel(), _ranked(tensor, base), places.data_ptr())
+    return places
+
+
+def cut(tensor: Tensor, base: Tensor | None, places: Tensor, count: int, *, last: bool) -> Cut:
+    """Return the cut that keeps the `count` largest entries, given their order; of equal ones the first or last."""
+    edges = np.zeros(2, dtype=np.int64)
+    bits = loops().cut(tensor.numel(), _ranked(tensor, base), places.data_ptr(), count, last, edges.ctypes.data)
+    return Cut(float(np.array(bits, dtype=np.uint32).view(np.float32)), int(edges[0]), int(edges[1]))
+
+
+def ranks(tensor: Tensor, base: Tensor, row: int) -> Tensor:
+    """Return the place of each entry in its row, smallest magnitude first, from -32768; of equal ones the first."""
+    places = torch.empty(tensor.numel(), dtype=torch.int16)
+    loops().ranks(tensor.numel(), row, _ranked(tensor, base), places.data_ptr())
+    return places
+
+
+def _ranked(tensor: Tensor, base: Tensor | None) -> bytes:
+    return sources([tensor]) + (bytes(16) if base is None else sources([base]))

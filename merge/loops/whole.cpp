@@ -1,0 +1,30 @@
+// What is asked of whole tensors: scalar products, and whether all entries are finite.
+
+#include "storage.h"
+
+extern "C" {
+
+// Returns 1 if every entry of a tensor is finite.
+int32_t all_finite(int64_t size, const Source* tensor) {
+    if (tensor->kind == FLOAT32) return finite_floats(reinterpret_cast<const float*>(tensor->address), size);
+    return finite_halves(reinterpret_cast<const uint16_t*>(tensor->address), tensor->kind, size);
+}
+
+// Adds the products of the entries of two tensors, less those of a base unless there is none, to `lanes`: entry i to lane
+// i mod BLOCK.
+void products(int64_t size, const Source* first, const Source* second, const Source* base, double* lanes) {
+    alignas(64) float a_buffer[BLOCK], b_buffer[BLOCK], root_buffer[BLOCK], a_less[BLOCK], b_less[BLOCK];
+    for (int64_t start = 0; start < size; start += BLOCK) {
+        const int64_t count = std::min(BLOCK, size - start);
+        const float* a = block_of(first->address, first->kind, start, count, a_buffer);
+        const float* b = block_of(second->address, second->kind, start, count, b_buffer);
+        if (base != nullptr) {
+            const float* root = block_of(base->address, base->kind, start, count, root_buffer);
+            for (int64_t i = 0; i < count; i++) a_less[i] = a[i] - root[i], b_less[i] = b[i] - root[i];
+            a = a_less, b = b_less;
+        }
+        for (int64_t i = 0; i < count; i++) lanes[i] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    }
+}
+
+}  // extern "C"
