@@ -52,6 +52,7 @@ class LiveState:
         self._places: tuple[tuple[tuple[str, tuple[int, ...]], ...], dict[str, Tensor]] = ((), {})
         self._sources: list[tuple[Tensor, int]] = []
         self._versions: dict[int, int] = {}
+        self._sharing: dict[int, set[str]] = {}
 
     def destinations(self, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
         """Return `destinations`, remembered as long as neither the plan's tensors nor the model's storage change."""
@@ -70,7 +71,8 @@ class LiveState:
         """
         memory = target.untyped_storage().data_ptr()
         if self._versions.get(memory) != target._version:
-            self._written = {other: kept for other, kept in self._written.items() if kept[1] != memory}
+            for other in self._sharing.pop(memory, ()):
+                self._written.pop(other, None)
         return self._written.get(name) == (signature, memory, target.data_ptr())
 
     def forget(self, name: str) -> None:
@@ -82,6 +84,7 @@ class LiveState:
         memory = target.untyped_storage().data_ptr()
         self._written[name] = (signature, memory, target.data_ptr())
         self._versions[memory] = target._version
+        self._sharing.setdefault(memory, set()).add(name)
 
 
 def destinations(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
