@@ -51,6 +51,11 @@ def make(context: SamplerContext, *, popsize: int | None = None, sigma0: float =
     return CovarianceSampler(box, context, size, sigma0)
 
 
+def has_full_covariance(box: Box) -> bool:
+    """Tell whether a space gets a full covariance: a small one, or one with grids or choices."""
+    return bool(box.grids or box.choices) or len(box.numbers) <= LARGE
+
+
 class _Strategy(Protocol):
     def ask(self, seed: int) -> dict[str, list[float]]: ...
 
@@ -138,7 +143,7 @@ class CovarianceSampler(BaseSampler):
             best = self._box.encode({} if known is None else known.params)
             start = [float(number) for number in best.numbers]
         sources = _sources(self._box, self._context.sources)
-        if self._box.grids or self._box.choices or len(self._box.numbers) <= LARGE:
+        if has_full_covariance(self._box):
             strategy: _Strategy = _Full(self._box, np.array(start), self._sigma, self._popsize, sources)
         else:
             strategy = _Separable(np.array(start), self._sigma, self._popsize, sources)

@@ -9,12 +9,14 @@ import numpy as np
 import optuna
 import pytest
 
+from search.budget import budget_of
 from search.errors import StudyError
 from search.family import Family
 from search.holes import contains
 from search.proposals import PerTrialSampler
 from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
 from search.space import SearchSpace
+from search.study import LoadedStudy
 
 NUMBER = {"low": 0.0, "high": 1.0}
 TWO: dict[str, Any] = {
@@ -198,3 +200,23 @@ def test_a_sampler_that_does_not_suit_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(StudyError, match=words):
         make_sampler(name, SamplerContext(spaces(one=document), 50, 0, 0, objectives), arguments)
+
+
+def test_a_large_mixed_space_and_a_long_gaussian_process_are_warned_of() -> None:
+    def warnings_of(sampler: str, trials: int, **more: object) -> list[str]:
+        models = [{"model": f"m{i}", "parameters": {"weight": NUMBER}} for i in range(24)]
+        document = {
+            "study": "large",
+            "families": {"many": {"merge_method": "linear", "models": models, "parameters": more}},
+            "evaluate": {"tasks": [{"task": "t", "metric": "acc"}]},
+            "search": {"sampler": sampler, "trials": trials},
+        }
+        return list(budget_of(LoadedStudy(document, place="large.yaml")).warnings())
+
+    mixed = {"normalize": {"choices": [True, False]}}
+    (warned,) = warnings_of("cmaes", 300, **mixed)
+    assert "24 dimensions go together in about 1152 trials" in warned
+    assert warnings_of("cmaes", 300) == []
+    assert warnings_of("cmaes", 1200, **mixed) == []
+    assert warnings_of("gp", 500) == []
+    assert "a second of CPU after 500 trials" in warnings_of("gp", 501)[0]

@@ -1,0 +1,95 @@
+"""Long studies: what a trial asks of the store and of memory does not grow with the trials before it."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import event
+
+from evals.questions import Question
+from experiments.folder import FolderWriter, StudyFolder
+from search.loop import Run
+from search.packed import RECORD, pack, unpack
+from search.records import Scored
+from search.store import Store
+from tests.faults.made_up import bench_of
+from tests.search.answers import answers
+from tests.search.fake import fake_study
+from tests.search.recorder import Recorder
+
+TRIALS = 36
+
+
+@pytest.mark.parametrize("sampler", ["random", "cmaes"])
+def test_a_late_trial_asks_no_more_of_the_store_than_an_early_one(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = fake_study(search={"trials": TRIALS, "sampler": sampler, "race": False})
+    store = Store(f"sqlite:///{tmp_path / 'study.db'}", study)
+    asked: Counter[str] = Counter()
+    engine: Any = store.trials._storage._backend.engine  # type: ignore[attr-defined]
+
+    def count(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        asked["statements"] += 1
+
+    monkeypatch.setattr(os, "fsync", lambda _: asked.update(syncs=1))
+    event.listen(engine, "before_cursor_execute", count)
+    per_trial: list[Counter[str]] = []
+
+    class Listener(Recorder):
+        def scored(self, record: Any) -> None:
+            if record.kind == "trial":
+                per_trial.append(asked.copy())
+                asked.clear()
+
+    Run(study, store, bench_of(study), Listener()).to_the_end()
+    early, late = per_trial[12:22], per_trial[-10:]
+    assert max(one["statements"] for one in late) <= max(one["statements"] for one in early)
+    assert {one["syncs"] for one in late} == {1}, "a finished trial is on the disk, and waits for it once"
+
+
+def test_a_database_keeps_a_write_ahead_log(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'study.db'}", fake_study())
+    engine: Any = store.trials._storage._backend.engine  # type: ignore[attr-defined]
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_a_record_is_small_and_exact() -> None:
+    rng = np.random.default_rng(0)
+    questions = [Question("t", "test", i, f"t-{i}") for i in range(400)]
+    chances = rng.uniform(size=400).astype(np.float32).astype(float)
+    chances[[3, 9]] = np.nan, 0.0
+    results = answers({("t", "acc"): (chances > 0.5), ("t", "gold_prob"): chances})
+    part = results.answers.drop(index=[5, 405]).sample(frac=1.0, random_state=0)
+    record = json.loads(json.dumps(pack(Scored(answers({}), 0.5), questions)))
+    assert record["answers"] == []
+    record = json.loads(json.dumps(pack(Scored(type(results)(part, {}, results.cost), 0.5), questions)))
+    assert len(json.dumps(record["answers"])) < 400 * 6
+    back = unpack(record, questions).results.answers
+    keys = ["metric", "question"]
+    expected = part.sort_values(keys)[back.columns].reset_index(drop=True)
+    assert back.sort_values(keys).reset_index(drop=True).equals(expected)
+
+
+def test_a_record_of_the_first_stores_is_still_read() -> None:
+    questions = [Question("t", "test", i, f"t-{i}") for i in range(3)]
+    column = {"task": "t", "leaf": "t", "metric": "acc", "values": [1.0, None, 0.25], "weights": [2.0, None, 3.0]}
+    cost = {"tokens_run": 0, "tokens_full": 0, "tokens_generated": 0, "seconds": 0.0}
+    seconds = {"propose": 0.0, "merge": 0.0, "score": 0.0, "log": 0.0}
+    record = {"answers": [column], "scores": {}, "cost": cost, "value": 0.5, "seconds": seconds}
+    back = unpack(record, questions).results.answers
+    assert back[["question", "value", "weight"]].to_numpy().tolist() == [["t-0", 1.0, 2.0], ["t-2", 0.25, 3.0]]
+
+
+def test_what_writes_the_tables_keeps_no_answers(tmp_path: Path) -> None:
+    study = fake_study(search={"trials": 3})
+    writer = FolderWriter(StudyFolder(tmp_path))
+    store = Store(f"sqlite:///{tmp_path / 'study.db'}", study)
+    Run(study, store, bench_of(study), writer).to_the_end()
+    assert {record.results for record in writer._records} == {None}
+    assert all(isinstance(c["values"], str) for t in store.finished() for c in t.user_attrs[RECORD]["answers"])
