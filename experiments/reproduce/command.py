@@ -14,6 +14,7 @@ from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.reproduce.build import Built, build_chain
 from experiments.reproduce.chain import Chain, arrange
+from experiments.reproduce.deadline import read_in_time
 from experiments.reproduce.front import Front, read_front
 from experiments.reproduce.measure import Measured, Settings, Task, judge, load_claimed, score_task
 from experiments.reproduce.page import Page, read_page
@@ -67,10 +68,11 @@ def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequen
     _check(options)
     roots, mapped = all_roots(models_roots), parse_map(options.mapped)
     console = Console(soft_wrap=True)
-    page = read_page(card)
-    front = read_front(page)
-    chain = _chain(page, front, options, mapped)
-    claims = _claims(page, front, options)
+    with read_in_time(card):
+        page = read_page(card)
+        front = read_front(page)
+        chain = _chain(page, front, options, mapped)
+        claims = _claims(page, front, options)
     _announce(console, page, front, chain, claims)
     if options.dry_run:
         _preview(console, chain, claims)

@@ -23,6 +23,9 @@ _PLAIN = str.maketrans(
      "\u2018": "'", "\u2019": "'", "\u2011": "-", "\u2212": "-", "\ufeff": "", "\u200b": "", "\u200c": "",
      "\u200d": "", "\u00ad": "", "\t": " "}
 )  # fmt: skip
+RUN = 300
+"""Of one mark in a row, so many are read: patterns look back over them."""
+_RUN = re.compile(rf"([^\w\n])\1{{{RUN},}}")
 _DASHES = re.compile(r"^([ ]*)[\u2013\u2014\u2022](?=\s)", re.MULTILINE)
 
 
@@ -91,6 +94,7 @@ def clean(raw: bytes, name: str = "card") -> str:
         raise InputError(f"{name}: must be text, got binary data")
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_PLAIN)
     text = _DASHES.sub(r"\1-", unicodedata.normalize("NFC", text))
+    text = _RUN.sub(lambda run: run.group()[:RUN], text)
     if _MARKUP.search(text):
         text = _from_html(text)
     return _TAG.sub(" ", html.unescape(text))

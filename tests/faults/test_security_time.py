@@ -1,0 +1,33 @@
+"""Texts that are made to be read for ever end in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import InputError
+from experiments.reproduce.deadline import read_in_time
+from experiments.reproduce.page import RUN, clean
+
+
+def test_a_text_that_is_read_for_ever_is_refused() -> None:
+    with pytest.raises(InputError, match=r"card\.md: must be a model card"):
+        _read_for_ever()
+
+
+def _read_for_ever() -> None:
+    with read_in_time("card.md", 0.05):
+        while True:
+            pass
+
+
+def test_long_runs_of_a_mark_are_cut() -> None:
+    for mark in "`|-<# ":
+        assert len(clean((f"a{mark * 100_000}b").encode())) <= RUN + 2
+
+
+def test_a_deadline_that_is_kept_leaves_nothing_behind(tmp_path: Path) -> None:
+    import signal
+
+    with read_in_time("card.md"):
+        pass
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
