@@ -172,7 +172,10 @@ def _ask(scorer: Any, stages: Sequence[Stage], rivals: Rivals | None, between: C
             parts.append(stage.evaluation.run(scorer, block))
             asked.update(stage.evaluation.questions if block is None else block)
             ended = last and index + 1 == len(blocks)
-            behind = _behind(parts, stage, rivals) if rivals is not None and racing and not ended else None
+            behind = None
+            if rivals is not None and racing and not ended:
+                race = replace(rivals.race, objective=stage.objective, decides=last)
+                behind = _behind(parts, race, rivals.answers)
             if behind is not None:
                 return _Asked(_together(parts), stage.objective, len(asked), behind)
             if between is not None and not ended:
@@ -180,11 +183,10 @@ def _ask(scorer: Any, stages: Sequence[Stage], rivals: Rivals | None, between: C
     return _Asked(_together(parts), stages[-1].objective)
 
 
-def _behind(parts: Sequence[Results], stage: Stage, rivals: Rivals) -> float | None:
+def _behind(parts: Sequence[Results], race: Race, rivals: Sequence[pd.DataFrame]) -> float | None:
     """Return by how much the race is lost to the first rival that wins it; None when it goes on."""
     so_far = pd.concat([result.answers for result in parts], ignore_index=True)
-    race = replace(rivals.race, objective=stage.objective)
-    return next((-race.gain(so_far, answers) for answers in rivals.answers if race.lost(so_far, answers)), None)
+    return next((-race.gain(so_far, answers) for answers in rivals if race.lost(so_far, answers)), None)
 
 
 def _together(parts: Sequence[Results]) -> Results:

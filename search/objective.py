@@ -69,6 +69,21 @@ def terms_of(tasks: Sequence[LoadedTask]) -> tuple[Term, ...]:
 
 
 @dataclass(frozen=True)
+class Gains:
+    """What one candidate gains over another in one task.
+
+    Attributes:
+        values: In utility, one for each question that both answered.
+        asked: Those questions, by leaf and id.
+        left: Questions that only the other answered.
+    """
+
+    values: Array
+    asked: tuple[tuple[str, str], ...]
+    left: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Objective:
     """The weighted mean of the tasks' utilities, larger is better.
 
@@ -110,35 +125,26 @@ class Objective:
         low, high = np.percentile(draws, [tail, 100 - tail])
         return Interval(self.value(one) - self.value(other), float(low), float(high), level)
 
-    def gains(self, one: pd.DataFrame, other: pd.DataFrame) -> Mapping[str, Array]:
-        """Return question by question what ``one`` gains over ``other``, per task, in the most telling metric.
-
-        Multiple choice is judged by the gold answer's probability, which moves on every question, where right or
-        wrong moves on few.
-        """
-        gains: dict[str, Array] = {}
+    def gains(self, one: pd.DataFrame, other: pd.DataFrame) -> Mapping[str, Gains]:
+        """Return question by question what ``one``, which may have answered a part, gains over ``other``, per task."""
+        found: dict[str, Gains] = {}
         for term in self.counted:
-            scale = _telling(term, one)
-            a, b, _ = paired(one, other, scale.label, scale.metric)
-            gains[term.label] = scale.utility(a) - scale.utility(b)
-        return gains
+            a, b = _column(one, term.label, term.metric), _column(other, term.label, term.metric)
+            asked = tuple(question for question in a if question in b)
+            mine, theirs = (np.array([column[q][0] for q in asked], dtype=np.float64) for column in (a, b))
+            values = term.utility(mine) - term.utility(theirs)
+            found[term.label] = Gains(values, asked, tuple(question for question in b if question not in a))
+        return found
 
 
 def question_values(objective: Objective, answers: pd.DataFrame) -> "pd.Series[float]":
-    """Return one candidate's utility on every question, in the metrics that ``gains`` uses, by leaf and question."""
+    """Return one candidate's utility on every question, by leaf and question."""
     parts = []
     for term in objective.counted:
-        scale = _telling(term, answers)
-        rows = answers[(answers["task"] == scale.label) & (answers["metric"] == scale.metric)]
-        values = scale.utility(rows["value"].to_numpy(np.float64))
+        rows = answers[(answers["task"] == term.label) & (answers["metric"] == term.metric)]
+        values = term.utility(rows["value"].to_numpy(np.float64))
         parts.append(pd.Series(values, index=pd.MultiIndex.from_frame(rows[["leaf", "question"]])))
     return pd.concat(parts)
-
-
-def _telling(term: Term, answers: pd.DataFrame) -> Term:
-    """Return the term in its most telling metric: the gold answer's probability where there is one."""
-    have = set(answers.loc[answers["task"] == term.label, "metric"])
-    return Term(term.label, GOLD_PROBABILITY, term.weight, True) if GOLD_PROBABILITY in have else term
 
 
 def paired(one: pd.DataFrame, other: pd.DataFrame, label: str, metric: str) -> tuple[Array, Array, Array]:

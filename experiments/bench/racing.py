@@ -2,6 +2,10 @@
 
     python -m experiments.bench.racing runs/NAME/answers.csv --metric arc_easy=acc_norm --metric mmlu=acc
 
+Several recordings of the same questions may be given, such as those that ``peers.py`` leaves. Candidates race
+on the metric that decides, or with `--probability` on the right choice's probability. Next to our rule stand the tests
+that are usually taken: a paired t test, or McNemar's where answers are right or wrong, and Wilcoxon's.
+
 Candidates run in random order against the best so far, which begins as the best baseline, on random parts of the
 questions. Two pools: near ties, whose objective is within `--near` of the best candidate's, and what is clearly worse.
 Shown are the share of questions asked, how many were stopped, how many of those were better than the one they were
@@ -19,10 +23,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from evals.questions import Question
-from search.objective import GOLD_PROBABILITY, Objective, Term
-from search.race import Race, worse
+from search.objective import GOLD_PROBABILITY, Gains, Objective, Term
+from search.race import Race, catches_up, worse
 
 Array = NDArray[np.float64]
+WAYS = ("t drawn", "wilcoxon drawn", "t learned", "wilcoxon learned", "ours drawn", "ours learned")
 SHARE = 0.8
 """Part of the questions in one repetition."""
 
@@ -53,21 +58,34 @@ class Answers:
             {task: tuple(self.questions[task][i] for i in places) for task, places in chosen.items()},
         )
 
-    def values(self, final: bool) -> Array:  # noqa: FBT001 - which of the two
+    def values(self) -> Array:
         """Return every candidate's objective."""
-        means = [values.mean(axis=1) for values in (self.final if final else self.raced).values()]
+        means = [values.mean(axis=1) for values in self.final.values()]
         return np.asarray(np.mean(means, axis=0), dtype=np.float64)
 
 
-def read_answers(path: Path, metrics: Mapping[str, str]) -> Answers:
-    """Read what a study wrote, the search questions alone; candidates that did not answer all are left out."""
-    table = pd.read_csv(path)
+def read_answers(paths: Sequence[Path], metrics: Mapping[str, str], *, gold: bool) -> Answers:
+    """Read what studies of the same questions wrote, the search questions alone.
+
+    Candidates that did not answer all are left out; of several studies, the first one's baselines stand for all.
+
+    Args:
+        paths: Their `answers.csv`.
+        metrics: Metric of each task.
+        gold: Race on the right choice's probability where there is one, whatever the metric.
+    """
+    tables = [pd.read_csv(path) for path in paths]
+    for number, table in enumerate(tables):
+        trials = table["name"].str.startswith("trial ")
+        table.loc[trials, "name"] = f"{number}: " + table.loc[trials, "name"]
+        tables[number] = table[trials | (number == 0)]
+    table = pd.concat(tables)
     table = table[table["part"] == "search"]
     raced, final, questions = {}, {}, {}
     names: list[str] = list(dict.fromkeys(table["name"]))
     for task, metric in metrics.items():
         rows = table[table["task"] == task]
-        told = GOLD_PROBABILITY if GOLD_PROBABILITY in set(rows["metric"]) else metric
+        told = GOLD_PROBABILITY if gold and GOLD_PROBABILITY in set(rows["metric"]) else metric
         grids = {m: rows[rows["metric"] == m].pivot(index=["leaf", "question"], columns="name", values="value")
                  for m in (metric, told)}  # fmt: skip
         complete = grids[told].dropna(axis=1).columns
@@ -121,17 +139,17 @@ def run(answers: Answers, pool: Sequence[int], first: Sequence[int], settings: a
     for _ in range(settings.repeats):
         part = answers.part(rng)
         worth: dict[tuple[str, str], float] = {}
+        spreads = {task: part.raced[task][list(first)].var(axis=0) for task in part.questions}
         if order == "learned":
             for task, questions in part.questions.items():
-                spread = part.raced[task][list(first)].var(axis=0)
-                worth |= {(q.task, q.id): float(s) for q, s in zip(questions, spread, strict=True)}
+                worth |= {(q.task, q.id): float(s) for q, s in zip(questions, spreads[task], strict=True)}
         race = Race(Objective(()), settings.level, settings.blocks, worth)
         labels = {q.task: task for task, questions in part.questions.items() for q in questions}
         asked = race.plan([q for questions in part.questions.values() for q in questions], labels)
-        values = part.values(final=settings.final)
+        values = part.values()
         leader = max(first, key=lambda i: values[i])
         for one in rng.permutation(pool):
-            stop = _stop(part, (int(one), leader), asked, test, settings.level)
+            stop = _stop(part, (int(one), leader), asked, test, settings.level, worth)
             tally.runs += 1
             tally.possible += sum(map(len, asked))
             tally.asked += sum(map(len, asked[: stop or len(asked)]))
@@ -146,27 +164,44 @@ def run(answers: Answers, pool: Sequence[int], first: Sequence[int], settings: a
 
 
 def _stop(
-    part: Answers, pair: tuple[int, int], blocks: Sequence[Sequence[Question]], test: str, level: float
+    part: Answers,
+    pair: tuple[int, int],
+    blocks: Sequence[Sequence[Question]],
+    test: str,
+    level: float,
+    worth: Mapping[tuple[str, str], float],
 ) -> int | None:
     """Return after how many blocks the first of a pair is stopped by the second."""
-    places = {task: {q: i for i, q in enumerate(questions)} for task, questions in part.questions.items()}
     weights = dict.fromkeys(part.raced, 1 / len(part.raced))
-    seen: dict[str, list[int]] = {task: [] for task in places}
+    keys = {task: {(q.task, q.id): i for i, q in enumerate(questions)} for task, questions in part.questions.items()}
+    seen: set[tuple[str, str]] = set()
     for number, block in enumerate(blocks[:-1], start=1):
-        for task, known in places.items():
-            seen[task] += [known[question] for question in block if question in known]
-        gains = {t: part.raced[t][pair[0], at] - part.raced[t][pair[1], at] for t, at in seen.items()}
-        if sum(weights[t] * gain.mean() for t, gain in gains.items()) < 0:
-            chance = worse(gains, weights) if test == "t" else wilcoxon(gains, weights)
-            if chance < level:
-                return number
+        seen |= {(question.task, question.id) for question in block}
+        gains = {}
+        for task, known in keys.items():
+            asked, left = tuple(k for k in known if k in seen), tuple(k for k in known if k not in seen)
+            places = [known[key] for key in asked]
+            gains[task] = Gains(part.raced[task][pair[0], places] - part.raced[task][pair[1], places], asked, left)
+        if _chance(gains, weights, test, worth) < level:
+            return number
     return None
+
+
+def _chance(
+    gains: Mapping[str, Gains], weights: Mapping[str, float], test: str, worth: Mapping[tuple[str, str], float]
+) -> float:
+    if test == "ours":
+        return catches_up(gains, worth, weights)
+    values = {task: gain.values for task, gain in gains.items()}
+    if sum(weights[task] * gain.mean() for task, gain in values.items()) >= 0:
+        return 1.0
+    return worse(values, weights) if test == "t" else wilcoxon(values, weights)
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("answers", type=Path)
+    parser.add_argument("answers", type=Path, nargs="+")
     parser.add_argument("--metric", action="append", required=True, metavar="TASK=METRIC")
     parser.add_argument("--baselines", default="base,math,science,equal weights,task arithmetic")
     parser.add_argument("--near", type=float, default=0.03)
@@ -174,10 +209,11 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--final", action="store_true", help="judge by the study's metric, not by the one raced on")
+    parser.add_argument("--probability", action="store_true", help="race on the right choice's probability")
     settings = parser.parse_args()
-    answers = read_answers(settings.answers, dict(pair.split("=", 1) for pair in settings.metric))
-    values = answers.values(final=settings.final)
+    metrics = dict(pair.split("=", 1) for pair in settings.metric)
+    answers = read_answers(settings.answers, metrics, gold=settings.probability)
+    values = answers.values()
     first = [i for i, name in enumerate(answers.names) if name in settings.baselines.split(",")]
     others = [i for i in range(len(answers.names)) if i not in first]
     best = values[others].max()
@@ -190,7 +226,7 @@ def main() -> None:
     print(f"{len(others)} candidates, {len(first)} baselines, {count} questions, {settings.repeats} repetitions")
     for title, pool in pools.items():
         print(f"{title}: {len(pool)} candidates")
-        for way in ("t drawn", "wilcoxon drawn", "t learned", "wilcoxon learned"):
+        for way in WAYS:
             print(f"  {way:17s} {run(answers, pool, first, settings, way)}" if pool else "  none")
 
 

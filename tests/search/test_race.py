@@ -1,5 +1,6 @@
 """The race: who is stopped, who never is, in which order questions are asked."""
 
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -8,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from scipy import stats
 
 from evals.questions import Question
 from evals.statistics import mcnemar_exact
 from experiments.progress import ConsoleProgress
 from search.judge import Rivals
-from search.objective import Objective, Term
+from search.objective import Gains, Objective, Term
 from search.packed import pack, unpack
-from search.race import LEAST, Race, worse, worth_of_questions
+from search.race import LEAST, Race, catches_up, worse, worth_of_questions
 from search.records import Scored
 from search.report import Reporter
 from tests.search.answers import answers
@@ -35,22 +37,81 @@ def questions(counts: dict[str, int]) -> list[Question]:
 
 def test_a_clearly_worse_candidate_is_stopped() -> None:
     rng = np.random.default_rng(0)
-    good = rng.uniform(0.4, 0.9, 32)
-    assert RACE.lost(candidate(good - 0.2 + rng.normal(0, 0.05, 32)), candidate(good))
+    good = rng.uniform(0.4, 0.9, 64)
+    assert RACE.lost(candidate(good[:32] - 0.2 + rng.normal(0, 0.05, 32)), candidate(good))
 
 
 def test_a_better_or_equal_candidate_is_never_stopped() -> None:
     rng = np.random.default_rng(0)
-    good = rng.uniform(0.2, 0.7, 32)
-    assert not RACE.lost(candidate(good + 0.1), candidate(good))
-    assert not RACE.lost(candidate(good), candidate(good))
+    good = rng.uniform(0.2, 0.7, 64)
+    assert not RACE.lost(candidate(good[:32] + 0.1), candidate(good))
+    assert not RACE.lost(candidate(good[:32]), candidate(good))
 
 
 def test_a_handful_of_answers_decides_nothing() -> None:
     assert not RACE.lost(candidate(np.full(5, 0.1)), candidate(np.full(5, 0.9)))
 
 
-def test_candidates_that_are_equal_on_average_are_seldom_stopped() -> None:
+def part_of(gain: np.ndarray, asked: int) -> dict[str, Gains]:
+    keys = tuple(("t", str(index)) for index in range(len(gain)))
+    return {"t": Gains(gain[:asked], keys[:asked], keys[asked:])}
+
+
+def test_what_is_left_decides_how_soon_a_candidate_is_given_up() -> None:
+    """The same losses, with many questions left and with few; and with few that nobody disagrees on."""
+    gain = np.tile([-1.0, 0.0, 0.0, 1.0, -1.0, 0.0], 20)
+    many, few = (catches_up(part_of(gain[:count], 30), {}, {"t": 1.0}) for count in (120, 36))
+    assert few < 0.01 < many
+    telling = {("t", str(index)): 0.2 if index < 30 else 0.0 for index in range(60)}
+    assert catches_up(part_of(gain[:60], 30), telling, {"t": 1.0}) < catches_up(part_of(gain[:60], 30), {}, {"t": 1.0})
+
+
+def test_with_equal_sizes_and_endless_questions_it_is_the_t_test() -> None:
+    gain = np.random.default_rng(5).normal(-0.1, 1.0, 200_000)
+    found = catches_up(part_of(gain, 60), {}, {"t": 1.0})
+    asked = gain[:60]
+    again = 4 * (asked**2).mean()  # the prior's part of the variance
+    variance = (((asked - asked.mean()) ** 2).sum() + again) / (59 + 4)
+    assert found == pytest.approx(stats.t.cdf(asked.mean() / np.sqrt(variance / 60), 59), abs=1e-3)
+
+
+@pytest.mark.parametrize("right_or_wrong", [True, False])
+def test_who_would_end_ahead_is_stopped_no_more_often_than_the_level_says(right_or_wrong: bool) -> None:  # noqa: FBT001
+    """Two candidates of one skill on questions in learned order; of those that end ahead, few were given up before."""
+    rng = np.random.default_rng(1)
+    stopped = ahead = 0
+    for _ in range(400):
+        question = rng.normal(0, 1.5, 96)
+        crowd = question + rng.normal(0, 0.7, (6, 96))
+        values = (crowd > 0) * 1.0 if right_or_wrong else 1 / (1 + np.exp(-crowd))
+        worth = values[:4].var(axis=0)
+        order = np.argsort(-worth, kind="stable")
+        gain, known = (values[4] - values[5])[order], {("t", str(i)): worth[q] for i, q in enumerate(order)}
+        chances = [catches_up(part_of(gain, asked), known, {"t": 1.0}) for asked in range(12, 96, 12)]
+        ahead += gain.sum() > 0
+        stopped += bool(gain.sum() > 0) and min(chances) < 0.01
+    assert ahead > 120
+    assert stopped <= 0.01 * 400 + 3 * np.sqrt(0.01 * 400)
+
+
+def test_a_stand_in_must_be_worse_not_only_too_far_behind_to_catch_up() -> None:
+    gain = np.tile([-0.3, 0.2, -0.2, 0.2], 16)
+    leader = np.full(64, 0.5)
+    rows = candidate(leader[:60] + gain[:60])
+    race = Race(Objective((Term("arc", "gold_prob", 1.0, True),)))
+    assert race.lost(rows, candidate(leader))
+    assert not replace(race, decides=False).lost(rows, candidate(leader))
+
+
+def test_candidates_race_on_the_metric_that_decides() -> None:
+    """All right with a lower probability of the right answer: ahead in what is asked for."""
+    timid = answers({("arc", "gold_prob"): [0.4] * 32, ("arc", "acc_norm"): [1] * 32}).answers
+    bold = answers({("arc", "gold_prob"): [0.9] * 64, ("arc", "acc_norm"): [1, 0] * 32}).answers
+    assert not RACE.lost(timid, bold)
+    assert Race(Objective((Term("arc", "gold_prob", 1.0, True),))).lost(timid, bold)
+
+
+def test_candidates_that_are_equal_on_average_are_seldom_called_worse() -> None:
     rng = np.random.default_rng(3)
     stopped = 0
     for _ in range(400):
@@ -110,7 +171,7 @@ def test_a_stopped_candidate_says_how_far_behind_it_was_and_shows_no_score() -> 
     rivals = Rivals(Race(bench.objective), [leader.results.answers])
     scored = bench.judge.score(bad.recipe(), "search", rivals)
     assert isinstance(scored, Scored)
-    assert scored.stopped_after == LEAST
+    assert scored.stopped_after is not None
     assert scored.behind == pytest.approx(0.1, abs=1e-6)
     asked = bench.questions("search")
     assert unpack(pack(scored, asked), asked).behind == scored.behind
@@ -119,7 +180,7 @@ def test_a_stopped_candidate_says_how_far_behind_it_was_and_shows_no_score() -> 
     console = Console(file=StringIO(), width=200)
     ConsoleProgress(console).scored(record)
     line = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "stopped after 8 questions, 0.1000 behind the best on the same ones" in line
+    assert f"stopped after {scored.stopped_after} questions, 0.1000 behind the best on the same ones" in line
     assert "0.8000" not in line
 
 
