@@ -26,28 +26,32 @@ def prefers_onednn() -> bool:
     except OSError:
         return False
     makers = {line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")}
-    known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return bool(makers) and "GenuineIntel" not in makers and known and torch.backends.mkl.is_available()
+    return bool(makers) and "GenuineIntel" not in makers and has_onednn() and bool(torch._C.has_mkl)
+
+
+def has_onednn() -> bool:
+    """Tell whether torch was built with oneDNN and gives its products away."""
+    return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @contextmanager
 def fast_products(model: torch.nn.Module) -> Iterator[None]:
     """Send the products of a model's linear layers through oneDNN inside, where that is the faster library."""
-    changed = [module for module in model.modules() if _fits(module)] if prefers_onednn() else []
-    for module in changed:
-        module.forward = _Product(module)  # type: ignore[method-assign]
+    layers = [module for module in model.modules() if type(module) is torch.nn.Linear] if prefers_onednn() else []
+    changed = [layer for layer in layers if _fits(layer)]
+    for layer in changed:
+        layer.forward = _Product(layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for module in changed:
-            del module.forward
+        for layer in changed:
+            del layer.forward
 
 
-def _fits(module: torch.nn.Module) -> bool:
-    """Tell whether a module is a plain linear layer in float32 on a CPU that nobody has hooked already."""
-    if type(module) is not torch.nn.Linear or "forward" in vars(module):
-        return False
-    return module.weight.device.type == "cpu" and module.weight.dtype == torch.float32
+def _fits(layer: torch.nn.Linear) -> bool:
+    """Tell whether a layer is in float32 on a CPU and nobody has hooked it already."""
+    weight = layer.weight
+    return "forward" not in vars(layer) and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 class _Product:

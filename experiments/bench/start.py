@@ -20,10 +20,10 @@ from typing import Any
 
 def end_at_first_pass() -> None:
     """Print the seconds and end the process when a model of transformers is first called."""
+    from unittest.mock import patch
+
     import torch
     from transformers import PreTrainedModel
-
-    import evals.scorer
 
     def end(module: torch.nn.Module, _inputs: Any) -> None:
         if isinstance(module, PreTrainedModel):
@@ -31,7 +31,7 @@ def end_at_first_pass() -> None:
             print(f"{time.process_time():.1f} s of CPU, {began:.1f} s", flush=True)
             os._exit(0)
 
-    evals.scorer.probe = lambda _model: None
+    patch("evals.scorer.probe").start()
     torch.nn.modules.module.register_module_forward_pre_hook(end)
 
 

@@ -76,21 +76,21 @@ def test_columns_equal_those_of_models_scored_alone(offline_models: list[object]
 def test_prompts_are_made_once_for_all_models_and_found_by_the_next_evaluation(
     offline_models: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evals import harness, kept_tasks
+    from evals.prompting import ask_leaf
+    from evals.tasks import load_tasks
 
     made = {"prompts": 0, "tasks": 0}
-    ask, load = harness.ask_leaf, kept_tasks.load_tasks
 
     def asking(*arguments: Any) -> Any:
         made["prompts"] += 1
-        return ask(*arguments)
+        return ask_leaf(*arguments)
 
     def loading(*arguments: Any, **options: Any) -> Any:
         made["tasks"] += 1
-        return load(*arguments, **options)
+        return load_tasks(*arguments, **options)
 
-    monkeypatch.setattr(harness, "ask_leaf", asking)
-    monkeypatch.setattr(kept_tasks, "load_tasks", loading)
+    monkeypatch.setattr("evals.harness.ask_leaf", asking)
+    monkeypatch.setattr("evals.kept_tasks.load_tasks", loading)
     asked = ("base", "math", "--tasks", "mini_arc", "--limit", 8, *offline_models)
     first = run(*asked)
     assert first[0] == 0
