@@ -26,7 +26,7 @@ from merge.planned import Ingredient, Plan, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.tokenizer import Vocabulary, build_vocabulary
-from merge.writer import Donor, FolderOptions, write_folder
+from merge.writer import Donor, FolderOptions, check_apart, write_folder
 
 MOST_PLANNERS = 100
 """Structures of recipes of which a merger remembers the plan."""
@@ -201,10 +201,11 @@ class Merger:
         `finish` is given the folder while it still has another name, to add files of its own.
 
         Raises:
-            OutputError: The folder is not empty, or the disk is full.
+            OutputError: The folder is not empty, holds a model of the recipe, or the disk is full.
             NumericalError: A result is not finite.
         """
         plan, run = self.plan(recipe), self._run(recipe, seed, Facts(0, count=64))
+        check_apart(out, {reference: checkpoint.folder for reference, checkpoint in self._checkpoints.items()})
         options = FolderOptions(out_shard_size, copy_tokenizer, force, write_model_card)
         tensors = self._results(plan, run)
         words, template = self.vocabulary(recipe), chat_template(recipe, self.checkpoint)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -250,8 +251,8 @@ _PARTS: dict[str, type[BaseModel]] = {
 def _structure_faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors():
         path, kind = fault["loc"], fault["type"]
-        if "parameters" in path[:-1]:
-            continue
+        if "parameters" in path[:-1] or (kind == "too_short" and fault["input"]):
+            continue  # told elsewhere; a list is also too short for pydantic where its entries are wrong
         if kind == "extra_forbidden":
             within = next((str(p) for p in reversed(path[:-1]) if p in _PARTS), "")
             fields = _PARTS.get(within, Recipe).model_fields
@@ -266,8 +267,10 @@ def _structure_faults(error: ValidationError) -> Iterator[str]:
 def _sentence(said: str) -> str:
     """Return pydantic's words in our form."""
     said = said.removeprefix("Value error, ").replace("Input should", "must").replace("input should", "must")
+    said = re.sub(r"^Tuple should (have .*) after validation, not \d+$", r"must \1", said)
     said = said.replace("a valid dictionary or instance of ListedModel", "a mapping with model and parameters")
-    return said[:1].lower() + said[1:].replace("valid dictionary or instance of", "mapping,")
+    said = re.sub(r"a valid dictionary or instance of \w+", "a mapping", said)
+    return said[:1].lower() + said[1:]
 
 
 def _plain(value: object) -> object:

@@ -53,6 +53,8 @@ def _faults(document: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
     yield from _shared(method, document, ())
     yield from _part(method, document, (), document.get("base_model"), [document.get("parameters")])
     modules = document.get("modules")
+    if isinstance(modules, Mapping) and not modules:
+        yield ("modules",), "must hold at least one module, got {}"
     for key, module in modules.items() if isinstance(modules, Mapping) else ():
         if isinstance(module, Mapping):
             path: Path = ("modules", str(key))
@@ -67,6 +69,8 @@ def _part(
     method: type[AbstractMethod], part: Mapping[str, Any], path: Path, base: object, chain: list[object]
 ) -> Iterator[tuple[Path, str]]:
     models, slices = part.get("models"), part.get("slices")
+    if isinstance(slices, list) and not slices:
+        yield (*path, "slices"), "must hold at least one slice, got []"
     if isinstance(models, Sequence):
         yield from _inputs(method, models, (*path, "models"), base, chain, appended=True)
     for index, piece in enumerate(slices if isinstance(slices, Sequence) else ()):

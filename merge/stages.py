@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from merge.engine import Merger
+from merge.errors import CheckpointError, RecipeError
 from merge.recipe import Recipe
+from merge.references import parse
 from merge.workplace import work_folder
 from merge.writer import check_free
 
@@ -38,9 +40,31 @@ def merge_stages(  # noqa: D417
     first = Merger(models_roots, **how)
     if len(recipes) == 1:
         return first.merge_to_folder(recipes[0], out, **folder_options)
-    first.check(recipes[0])
+    _check_first(first, recipes)
     with work_folder(out, ".stages") as folder:
         merger = Merger([folder, *models_roots], **how)
         for recipe in recipes[:-1]:
             merger.merge_to_folder(recipe, folder / str(recipe.name), write_model_card=False)
         return merger.merge_to_folder(recipes[-1], out, **folder_options)
+
+
+def _check_first(merger: Merger, recipes: Sequence[Recipe]) -> None:
+    """Find what is wrong before the first stage is merged, as far as headers tell."""
+    names = {recipe.name for recipe in recipes}
+    for recipe in recipes:
+        if recipe.name is not None and Path(recipe.name).exists():
+            said = f"must not be that of a file or folder here, got '{recipe.name}'; rename the stage"
+            raise RecipeError(f"{recipe.place}: name: {said}")
+    for recipe in recipes:
+        if names.isdisjoint(recipe.references()):
+            merger.check(recipe)
+        for reference in recipe.references():
+            if parse(reference).base not in names:
+                _open(merger, reference, recipe.place)
+
+
+def _open(merger: Merger, reference: str, place: str) -> None:
+    try:
+        merger.checkpoint(reference)
+    except CheckpointError as error:
+        raise CheckpointError("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from None

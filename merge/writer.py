@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -104,10 +104,28 @@ def check_free(out: Path, *, force: bool) -> None:
     Raises:
         OutputTakenError: A file is there, or a folder that is not empty, without `force`.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputTakenError(f"{out}: must be a folder, got a file; choose another one")
+    for folder in (out, *out.parents):
+        if folder.exists() and not folder.is_dir():
+            raise OutputTakenError(f"{folder}: must be a folder, got a file; choose another one")
     if out.is_dir() and any(out.iterdir()) and not force:
         raise OutputTakenError(f"{out}: must be empty; choose another folder or use --force")
+
+
+def check_apart(out: Path, folders: Mapping[str, Path]) -> None:
+    """Find out whether an output folder would replace a model that goes into it.
+
+    Args:
+        out: The output folder.
+        folders: Where the models lie, by reference.
+
+    Raises:
+        OutputTakenError: One of them lies in it.
+    """
+    for reference, folder in folders.items():
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise OutputTakenError(
+                f"{out}: must not hold a model of the recipe, got {reference}; choose another folder"
+            )
 
 
 def _write_weights(folder: Path, plans: Sequence[TensorPlan], tensors: Iterator[Tensor], limit: int) -> None:

@@ -108,6 +108,12 @@ def test_parents_of_another_architecture_vocabulary_or_depth_are_refused(home: P
             "weight: must not sum to less than zero",
         ),
         ({**LINEAR, "models": []}, "models"),
+        ({"merge_method": "linear", "slices": []}, "recipe.yaml: slices: must hold at least one slice"),
+        ({"merge_method": "linear", "modules": {}}, "recipe.yaml: modules: must hold at least one module"),
+        (
+            {"merge_method": "passthrough", "slices": [{"sources": [{"model": "a", "layer_range": [0, 1.5]}]}]},
+            "slices[0].sources[0].layer_range[1]: must be a valid integer, got 1.5",
+        ),
         ({**LINEAR, "models": [{"model": "nowhere", "parameters": {"weight": 1}}]}, "nowhere"),
         ({**LINEAR, "models": [{"model": "models/a/config.json", "parameters": {"weight": 1}}]}, "config.json"),
     ],
@@ -176,3 +182,29 @@ def test_a_stage_cannot_be_written_elsewhere(home: Path, name: str) -> None:
     assert code == 2
     assert "name: must be" in err
     assert sorted(path.name for path in home.iterdir()) == ["models", "recipe.yaml"]
+
+
+def test_a_model_of_a_later_stage_that_is_not_there_is_told_before_anything_is_merged(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merge.checkpoint.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
+    second = {"merge_method": "passthrough", "models": [{"model": "nowhere"}], "base_model": "first"}
+    code, _, err = run(recipe(home, LINEAR | {"name": "first"}, second), home / "out", "--models-root", home / "models")
+    assert code == 2
+    assert "recipe.yaml: document 2: nowhere: no such folder" in err
+
+
+def test_a_stage_with_the_name_of_a_folder_here_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    second = {"merge_method": "passthrough", "models": [{"model": "models"}]}
+    code, _, err = run(recipe(home, LINEAR | {"name": "models"}, second), "out", "--models-root", "models")
+    assert code == 2
+    assert "name: must not be that of a file or folder here, got 'models'; rename the stage" in err
+
+
+@pytest.mark.parametrize("out", ["models/a", "models"])
+def test_a_model_of_the_recipe_is_not_replaced_by_its_result(home: Path, out: str) -> None:
+    code, _, err = run(recipe(home, LINEAR), home / out, "--models-root", home / "models", "--force")
+    assert code == 2
+    assert "must not hold a model of the recipe, got a" in err
+    assert (home / "models" / "a" / "model.safetensors").is_file()
