@@ -3,7 +3,6 @@
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -14,10 +13,7 @@ from search.records import FrontPoint, Masks
 
 PALETTE = ("#0b7a75", "#d1603d", "#5b6abf", "#b8860b", "#8e4585", "#4d8b31", "#3f88c5", "#a3333d")
 """One colour per family or curve; told apart on white and on dark grey."""
-SCALE = ((0.0, "#8a94a6"), (0.5, "#4aa3a2"), (1.0, "#f2a541"))
-"""Colours from the worst trial to the best."""
 _SYMBOLS = {"complete": "circle", "stopped": "triangle-down-open", "failed": "x-thin-open"}
-_MANY = 40
 
 
 def plain(text: object, width: int = 60) -> str:
@@ -50,7 +46,7 @@ def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> 
                 go.Scatter(
                     x=[e.record.number for e in chosen],
                     y=[e.record.metrics["objective"] if state == "complete" else rail for e in chosen],
-                    text=[_about(e, asked) for e in chosen],
+                    text=[about(e, asked) for e in chosen],
                     hoverinfo="text",
                     mode="markers",
                     name=plain(family) if state == "complete" else f"{plain(family)}, {state}",
@@ -76,7 +72,7 @@ def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> 
             x=0, xref="paper", xanchor="left", y=level, yanchor="bottom", showarrow=False,
             text=f"best baseline: {plain(best.record.name, 30)}",
         )  # fmt: skip
-    return _finished(figure, "trial", "objective on search questions", 400)
+    return finished(figure, "trial", "objective on search questions", 400)
 
 
 def _best_so_far(full: Sequence[Entry], last: int) -> go.Scatter:
@@ -89,14 +85,15 @@ def _best_so_far(full: Sequence[Entry], last: int) -> go.Scatter:
     return go.Scatter(x=[*x, last], y=[*y, best], mode="lines", name="best so far", line=line, hoverinfo="skip")
 
 
-def _about(entry: Entry, asked: int) -> str:
+def about(entry: Entry, asked: int) -> str:
+    """Return what a trial's mark says when it is pointed at."""
     record = entry.record
     lines = [f"{record.name} · {record.family} · {record.state}"]
     if "objective" in record.metrics:
         lines.append(f"objective {record.metrics['objective']:.4f} on {entry.asked} of {asked} questions")
     if record.state == "failed" and record.reason:
         lines.append(record.reason)
-    lines += [f"{name} = {_shown(value)}" for name, value in list(record.params.items())[:12]]
+    lines += [f"{name} = {shown(value)}" for name, value in list(record.params.items())[:12]]
     return "<br>".join(plain(line, 90) for line in lines)
 
 
@@ -115,87 +112,7 @@ def importance_bars(found: Importances) -> go.Figure:
         )
     )
     figure.update_xaxes(range=[0, max(share for _, share in shares) * 1.05], tickformat=".0%")
-    return _finished(figure, "share of the objective's variance", "", 110 + 30 * len(shares))
-
-
-def parallel_coordinates(trials: Sequence[Entry]) -> go.Figure | None:
-    """Return one family's fully scored trials as lines over their holes, coloured by objective, the best on top.
-
-    Lines of their own rather than Plotly's parallel coordinates, which need WebGL and print as nothing.
-    """
-    full = sorted((e for e in trials if e.record.state == "complete"), key=lambda e: e.record.metrics["objective"])
-    names = list(dict.fromkeys(name for entry in full for name in entry.record.params))
-    if len(full) < 2 or not names:
-        return None
-    columns = {name: [entry.record.params.get(name) for entry in full] for name in names}
-    columns["objective"] = [entry.record.metrics["objective"] for entry in full]
-    axes = {name: _axis(values) for name, values in columns.items()}
-    low, high = (float(entry.record.metrics["objective"]) for entry in (full[0], full[-1]))
-    figure = go.Figure()
-    for place, entry in enumerate(full[-_MANY * 5 :]):
-        value = entry.record.metrics["objective"]
-        row: dict[str, Any] = {**entry.record.params, "objective": value}
-        share = (value - low) / (high - low) if high > low else 1.0
-        shown = [name for name in axes if name in row]
-        best = place == len(full[-_MANY * 5 :]) - 1
-        figure.add_trace(
-            go.Scatter(
-                x=[list(axes).index(name) for name in shown],
-                y=[axes[name][0](row[name]) for name in shown],
-                mode="lines",
-                line={"width": 3.5 if best else 1.4, "color": _colour(share)},
-                opacity=1.0 if best else 0.35 + 0.45 * share,
-                text=[_about(entry, entry.asked)] * len(shown),
-                hoverinfo="text",
-                showlegend=False,
-            )
-        )
-    for place, (_, ends) in enumerate(axes.values()):
-        line = {"width": 1, "color": "#8a94a6"}
-        figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line=line, layer="below")
-        for height, text in ends:
-            figure.add_annotation(
-                x=place, y=height, text=plain(text, 12), showarrow=False, xanchor="center",
-                yanchor="bottom" if height >= 1 else "top" if height <= 0 else "middle", font={"size": 11},
-            )  # fmt: skip
-    figure.update_xaxes(
-        tickvals=list(range(len(axes))), ticktext=[_wrapped(name) for name in axes], showgrid=False, side="top",
-        range=[-0.4, len(axes) - 0.6], tickangle=0, fixedrange=True,
-    )  # fmt: skip
-    figure.update_yaxes(visible=False, range=[-0.09, 1.09], fixedrange=True)
-    return _finished(figure, "", "", 420, top=80)
-
-
-def _axis(values: Sequence[Any]) -> tuple[Any, list[tuple[float, str]]]:
-    """Return what places a value between 0 and 1, and the labels of an axis."""
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
-        low, high = min(known), max(known)
-        if low == high:
-            return (lambda _: 0.5), [(0.5, _shown(low))]
-        return (lambda value: (value - low) / (high - low)), [(0.0, _shown(low)), (1.0, _shown(high))]
-    options = sorted({str(value) for value in known})
-    step = 1 / max(1, len(options) - 1)
-    return (lambda value: options.index(str(value)) * step), [(i * step, o) for i, o in enumerate(options)]
-
-
-def _wrapped(name: str) -> str:
-    """Return a hole's path in lines short enough to stand over its axis."""
-    parts, lines = name.split("."), [""]
-    for part in parts:
-        joined = f"{lines[-1]}.{part}" if lines[-1] else part
-        if lines[-1] and len(joined) > 12:
-            lines.append(part)
-        else:
-            lines[-1] = joined
-    return "<br>".join(plain(line, 16) for line in lines[-4:])
-
-
-def _colour(share: float) -> str:
-    (_, one), (_, other) = (SCALE[0], SCALE[1]) if share < 0.5 else (SCALE[1], SCALE[2])
-    part = share * 2 if share < 0.5 else share * 2 - 1
-    mixed = [round(int(one[i : i + 2], 16) * (1 - part) + int(other[i : i + 2], 16) * part) for i in (1, 3, 5)]
-    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+    return finished(figure, "share of the objective's variance", "", 110 + 30 * len(shares))
 
 
 def over_depth(found: Sequence[Curve], parameter: str, *, layers: bool) -> go.Figure:
@@ -215,7 +132,7 @@ def over_depth(found: Sequence[Curve], parameter: str, *, layers: bool) -> go.Fi
                 },
             )
         )
-    figure = _finished(figure, "layer" if layers else "depth, first layer 0 to last layer 1", plain(parameter), 300)
+    figure = finished(figure, "layer" if layers else "depth, first layer 0 to last layer 1", plain(parameter), 300)
     figure.update_layout(showlegend=True)
     figure.update_yaxes(rangemode="tozero")
     return figure
@@ -243,7 +160,7 @@ def front_points(points: Sequence[FrontPoint], full: Iterable[Entry], winner: st
             marker={"size": [15 if p.name == winner else 9 for p in placed], "color": PALETTE[1]},
         )
     )  # fmt: skip
-    return _finished(figure, plain(x), plain(y), 400)
+    return finished(figure, plain(x), plain(y), 400)
 
 
 def mask_values(masks: Masks, own: float, opponent: tuple[str, float]) -> go.Figure:
@@ -265,7 +182,7 @@ def mask_values(masks: Masks, own: float, opponent: tuple[str, float]) -> go.Fig
         x=opponent[1], y=1, yref="paper", yanchor="bottom", showarrow=False, text=plain(opponent[0], 30)
     )
     figure.update_layout(showlegend=False)
-    return _finished(figure, "objective on test questions", "", 220, top=40)
+    return finished(figure, "objective on test questions", "", 220, top=40)
 
 
 def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], title: str) -> go.Figure:
@@ -305,7 +222,7 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], titl
     figure.update_yaxes(
         range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=[plain(n, 44) for n in names]
     )
-    return _finished(figure, title, "", 130 + (24 + 14 * len(rows)) * len(names))
+    return finished(figure, title, "", 130 + (24 + 14 * len(rows)) * len(names))
 
 
 def on_paper(figure: go.Figure) -> go.Figure:
@@ -313,11 +230,12 @@ def on_paper(figure: go.Figure) -> go.Figure:
     return figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"color": "#3c4658"})
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value in a few characters."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _finished(figure: go.Figure, x: str, y: str, height: int, *, top: int = 16) -> go.Figure:
+def finished(figure: go.Figure, x: str, y: str, height: int, *, top: int = 16) -> go.Figure:
     """Return a figure without a background, its legend below, so that it fits both schemes and a phone."""
     figure.update_layout(
         template="none",

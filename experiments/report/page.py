@@ -19,6 +19,7 @@ from experiments.report.depth import curves, in_layers
 from experiments.report.gather import Entry, StudyFacts, gather
 from experiments.report.html import Figures, duration, number, render
 from experiments.report.importance import importances
+from experiments.report.parallel import parallel_coordinates
 from experiments.report.questions import QuestionMap, question_map, question_table
 from experiments.report.tables import score_table, write_tables
 from experiments.words import verdict_lines
@@ -62,7 +63,7 @@ def report_figures(root: Path) -> dict[str, go.Figure]:
     figures = {"history": draw.history(facts.trials, facts.baselines, facts.searched_on)}
     for found in importances(facts):
         mine = [entry for entry in facts.trials if entry.record.family == found.family]
-        figures[f"holes of {found.family}"] = draw.parallel_coordinates(mine)
+        figures[f"holes of {found.family}"] = parallel_coordinates(mine)
     return {name: draw.on_paper(figure) for name, figure in figures.items() if figure is not None}
 
 
@@ -153,7 +154,7 @@ def _tally(facts: StudyFacts) -> str:
 def _holes(facts: StudyFacts, figures: Figures) -> Iterator[dict[str, Any]]:
     for place, found in enumerate(importances(facts)):
         mine = [entry for entry in facts.trials if entry.record.family == found.family]
-        lines = draw.parallel_coordinates(mine)
+        lines = parallel_coordinates(mine)
         holes = len({name for entry in mine for name in entry.record.params})
         yield {
             "name": found.family,

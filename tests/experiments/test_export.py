@@ -10,6 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from experiments.card import has_chat_template, snippet
 from experiments.errors import InputError
 from experiments.licences import merged_licence
 from tests.experiments.hub import Hub, fake_hub
@@ -66,20 +67,28 @@ def test_what_belongs_to_this_machine_is_not_shared(finished: Path, tiny_models:
         assert "elsewhere.db" not in text
 
 
-def test_the_snippet_of_the_card_runs(finished: Path, tiny_models: Path, tmp_path: Path) -> None:
-    run("export", finished, "--model", tmp_path / "merged", "--models-root", tiny_models)
-    card = (tmp_path / "merged" / "README.md").read_text()
-    code = card.split("```python\n")[1].split("```")[0]
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+def test_the_snippets_of_the_card_run(finished: Path, tiny_models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "merged"
+    run("export", finished, "--model", folder, "--models-root", tiny_models)
+    plain = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert not has_chat_template(folder)
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     )
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.strip()
+    assert has_chat_template(folder)
+    chat = snippet("merged", chat=True)
+    assert "apply_chat_template" in chat
+    for code in (plain, chat):
+        told = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 0, told.stderr
+        assert told.stdout.strip()
 
 
 def test_our_own_card_is_reproduced(finished: Path, tiny_models: Path, tmp_path: Path) -> None:
