@@ -40,7 +40,7 @@ def fast_products(model: torch.nn.Module) -> Iterator[None]:
     layers = [module for module in model.modules() if type(module) is torch.nn.Linear] if prefers_onednn() else []
     changed = [layer for layer in layers if _fits(layer)]
     for layer in changed:
-        layer.forward = _Product(layer)  # type: ignore[method-assign]
+        vars(layer)["forward"] = _Product(layer)
     try:
         yield
     finally:
