@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.watch import Heard, invoked
 
-INPUTS = int(os.environ.get("MERGESEARCH_FUZZ", "600"))
+INPUTS = int(os.environ.get("MERGESEARCH_FUZZ", "400"))
 LONG = INPUTS > 5000
 ROOT = Path(__file__).resolve().parent.parent.parent
 

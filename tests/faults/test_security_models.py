@@ -180,7 +180,7 @@ def test_links_out_of_a_model_folder_are_refused(name: str, given: Path, tmp_pat
     assert not list(heard.faults(size=1000, places=(name,)))
 
 
-@pytest.mark.parametrize("stage", ["../evil", "/tmp/evil", "~/evil", "a/../../evil", "..", "C:\\evil", ""])  # noqa: S108
+@pytest.mark.parametrize("stage", ["../evil", "/evil", "~/evil", "a/../../evil", "..", "C:\\evil", ""])
 def test_names_of_stages_stay_in_their_folder(stage: str, given: Path) -> None:
     home = given.parent.parent
     one = {"name": stage, "merge_method": "passthrough", "models": [{"model": "given"}]}
