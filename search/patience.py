@@ -8,7 +8,17 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    PendingRollbackError,
+    ResourceClosedError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from search.errors import SearchStoppedError
@@ -124,16 +134,15 @@ class Patience:
 def passing(error: BaseException) -> bool:
     """Tell whether a fault of a storage may pass by itself: another's lock, a server that is away."""
     cause = _cause(error)
-    if isinstance(cause, PoolTimeoutError):
+    if isinstance(cause, PoolTimeoutError | PendingRollbackError | ResourceClosedError):
         return True
-    if not isinstance(cause, OperationalError | InterfaceError) and not (
-        isinstance(cause, DBAPIError) and cause.connection_invalidated
-    ):
+    if not isinstance(cause, DBAPIError):
         return False
     text = str(cause.orig)
     if _of_sqlite(cause):
-        return "locked" in text or "busy" in text
-    return getattr(cause.orig, "sqlstate", None) != "53100" and not any(word in text for word in LASTING)
+        return isinstance(cause, OperationalError) and ("locked" in text or "busy" in text)
+    lost = cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError | InternalError)
+    return lost and getattr(cause.orig, "sqlstate", None) != "53100" and not any(word in text for word in LASTING)
 
 
 def said(error: BaseException) -> str:
