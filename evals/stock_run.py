@@ -43,7 +43,9 @@ def write_task(loaded: LoadedTask, questions: Sequence[Question], folder: Path) 
     }
     if not loaded.multiple_choice:
         document |= {"output_type": "loglikelihood", "metric_list": [{"metric": "perplexity"}], "filter_list": None}
-        document |= {"generation_kwargs": None}
+        # a task of likelihoods puts no delimiter before the target
+        delimiter, target = (loaded.task.get_config(key) for key in ("target_delimiter", "doc_to_target"))
+        document |= {"generation_kwargs": None, "doc_to_target": f"{delimiter}{target}"}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
     return name
 
@@ -93,5 +95,5 @@ def gold_score(samples: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
     if len(answers[0]) > 1:
         shares = [gold_probability(one, [int(s["target"])]) for one, s in zip(answers, samples, strict=True)]
         return GOLD_PROB, sum(shares) / len(shares)
-    size = sum(len(str(sample["target"]).encode()) for sample in samples)
+    size = sum(len(str(sample["target"]).lstrip().encode()) for sample in samples)
     return GOLD_BITS, bits_per_byte(sum(one[0] for one in answers), size)
