@@ -59,6 +59,7 @@ class Meter:
     size: Callable[[], int]
     grow: Callable[[int], None]
     done: int = 0
+    grown: int = 0
     rows: list[tuple[float, float, float, float, float]] = field(default_factory=list)
     _parts: tuple[float, float] = (0.0, 0.0)
     _mirror: float = 0.0
@@ -86,7 +87,8 @@ class Meter:
 
     def _trial(self, wall: float, cpu: float) -> None:
         self.rows.append((wall, cpu, *self._parts, self._mirror))
-        if self.done in MARKS:
+        if self.done in MARKS and self.grown < self.done:
+            self.grown = self.done
             middle = [1000 * median(column) for column in zip(*self.rows[-LAST:], strict=True)]
             cells = " | ".join(f"{value:.0f}" for value in middle)
             print(f"| {self.done} | {cells} | {_resident() >> 20} | {self.size() / 1e6:.1f} |", flush=True)
