@@ -163,7 +163,7 @@ def _grow(store: Store, done: int, measured: int | None, trials: int) -> None:
             {
                 "trial_id": i,
                 "param_name": name,
-                "param_value": rng.uniform(held.low, held.high),  # type: ignore[attr-defined]
+                "param_value": rng.uniform(held.low, held.high),
                 "distribution_json": distribution_to_json(held),
             }
             for i, trial in pairs
