@@ -6,6 +6,7 @@ Source: M. Davari, E. Belilovsky, "Model Breadcrumbs", ECCV 2024.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from merge.consensus import Combination, task_vectors
 from merge.group import Group
@@ -36,15 +37,17 @@ class Breadcrumbs(AbstractMethod, name="breadcrumbs", base_model="required", par
     rescale: bool = flag("keep the L1 norm of each vector", default=False)
     lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
     int8_mask: bool = flag("unused", default=False)
+    vote: ClassVar[bool] = False
+    """Whether entries that disagree with the sign of the sum are left out."""
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
         settings = list(zip(self.density, self.gamma, strict=True))
         vectors = task_vectors(group, [between(*pair) for pair in settings], rescale=self.rescale, settings=settings)
-        return Combination(vote=False, normalize=self.normalize, factor=self.lambda_).kernel(
+        return Combination(vote=self.vote, normalize=self.normalize, factor=self.lambda_).kernel(
             group, self.weight, vectors
         )
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
         """Return what is wrong when the weights have no sum to divide by; the reference divides by a negative one."""
-        return sum_fault(self.weight) if self.normalize and not compat else None
+        return sum_fault(self.weight) if self.normalize and not self.vote and not compat else None

@@ -6,39 +6,19 @@ Source: M. Davari, E. Belilovsky, "Model Breadcrumbs", ECCV 2024.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from merge.consensus import Combination, task_vectors
-from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, number, per_model
-from merge.sparsify import between
+from merge.method import flag
+from merge.methods.breadcrumbs import Breadcrumbs
 
 
 @dataclass(frozen=True)
-class BreadcrumbsTies(AbstractMethod, name="breadcrumbs_ties", base_model="required", parents=(0, None)):
+class BreadcrumbsTies(Breadcrumbs, name="breadcrumbs_ties", base_model="required", parents=(0, None)):
     """Drops outliers and noise of each task vector, and of the rest what disagrees on a sign.
 
-    Where int(gamma * n) is 0 no outlier is dropped, as in the paper; the reference drops the whole vector there.
-
-    Args:
-        weight: Factor of each task vector.
-        density: Share of entries that is kept.
-        gamma: Share of entries, the largest, that is dropped.
+    Args as those of ``Breadcrumbs``, but for
         normalize: Divide by the weights that take part.
-        rescale: Bring the L1 norm of each vector back to what it was.
-        lambda_: Factor of the result.
-        int8_mask: Accepted and unused: it never changes a value.
     """
 
-    weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.1)
-    gamma: tuple[float, ...] = per_model("share dropped at the top", default=0.01, low=0.0, high=1.0, search_high=0.1)
     normalize: bool = flag("divide by the weights that take part", default=False)
-    rescale: bool = flag("keep the L1 norm of each vector", default=False)
-    lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
-    int8_mask: bool = flag("unused", default=False)
-
-    def kernel(self, group: Group) -> Kernel:
-        """Return the function that merges span by span."""
-        settings = list(zip(self.density, self.gamma, strict=True))
-        vectors = task_vectors(group, [between(*pair) for pair in settings], rescale=self.rescale, settings=settings)
-        return Combination(vote=True, normalize=self.normalize, factor=self.lambda_).kernel(group, self.weight, vectors)
+    vote: ClassVar[bool] = True

@@ -7,6 +7,7 @@ norm of each tensor, which is 1 / density only on average.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from merge.consensus import Combination, task_vectors
 from merge.group import Group
@@ -33,15 +34,17 @@ class DareLinear(AbstractMethod, name="dare_linear", base_model="required", pare
     rescale: bool = flag("keep the L1 norm of each vector", default=True)
     lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
     int8_mask: bool = flag("unused", default=False)
+    vote: ClassVar[bool] = False
+    """Whether entries that disagree with the sign of the sum are left out."""
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
         drops = [at_random(density) for density in self.density]
         vectors = task_vectors(group, drops, rescale=self.rescale, settings=self.density)
-        return Combination(vote=False, normalize=self.normalize, factor=self.lambda_).kernel(
+        return Combination(vote=self.vote, normalize=self.normalize, factor=self.lambda_).kernel(
             group, self.weight, vectors
         )
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
         """Return what is wrong when the weights have no sum to divide by; the reference divides by a negative one."""
-        return sum_fault(self.weight) if self.normalize and not compat else None
+        return sum_fault(self.weight) if self.normalize and not self.vote and not compat else None

@@ -7,35 +7,19 @@ norm of each tensor, which is 1 / density only on average.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from merge.consensus import Combination, task_vectors
-from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, number, per_model
-from merge.sparsify import at_random
+from merge.method import flag
+from merge.methods.dare_linear import DareLinear
 
 
 @dataclass(frozen=True)
-class DareTies(AbstractMethod, name="dare_ties", base_model="required", parents=(0, None), random=True):
+class DareTies(DareLinear, name="dare_ties", base_model="required", parents=(0, None), random=True):
     """Drops entries at random, rescales the rest, and keeps those that agree on a sign.
 
-    Args:
-        weight: Factor of each task vector.
-        density: Probability that an entry is kept.
-        normalize: Divide by the weights that take part.
-        rescale: Bring the L1 norm of each vector back to what it was.
-        lambda_: Factor of the result.
-        int8_mask: Accepted and unused: it never changes a value.
+    Args as those of ``DareLinear``, but for
+        normalize: Divide by the weights of the models that agree.
     """
 
-    weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.1)
     normalize: bool = flag("divide by the weights that agree", default=False)
-    rescale: bool = flag("keep the L1 norm of each vector", default=True)
-    lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
-    int8_mask: bool = flag("unused", default=False)
-
-    def kernel(self, group: Group) -> Kernel:
-        """Return the function that merges span by span."""
-        drops = [at_random(density) for density in self.density]
-        vectors = task_vectors(group, drops, rescale=self.rescale, settings=self.density)
-        return Combination(vote=True, normalize=self.normalize, factor=self.lambda_).kernel(group, self.weight, vectors)
+    vote: ClassVar[bool] = True

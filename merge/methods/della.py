@@ -6,43 +6,21 @@ Source: P. T. Deep, R. Bhardwaj, S. Poria, "DELLA-Merging", 2024.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from merge.consensus import Combination, task_vectors
-from merge.group import Group
-from merge.method import AbstractMethod, Kernel, flag, number, per_model
-from merge.sparsify import by_rank, rank_fault
+from merge.method import flag
+from merge.methods.della_linear import DellaLinear
 
 
 @dataclass(frozen=True)
-class Della(AbstractMethod, name="della", base_model="required", parents=(0, None), random=True):
+class Della(DellaLinear, name="della", base_model="required", parents=(0, None), random=True):
     """Drops entries at random by rank, rescales the rest, and keeps those that agree on a sign.
 
     A density nearer to 0 or 1 than epsilon narrows epsilon, with a warning; the reference stops there.
 
-    Args:
-        weight: Factor of each task vector.
-        density: Mean probability that an entry is kept.
-        epsilon: How far the probability of the smallest and largest entry of a row lies from the mean.
+    Args as those of ``DellaLinear``, but for
         normalize: Divide by the weights that take part.
-        rescale: Bring the L1 norm of each vector back to what it was.
-        lambda_: Factor of the result.
-        int8_mask: Accepted and unused: it never changes a value.
     """
 
-    weight: tuple[float, ...] = per_model("factor of the task vector", required=True, search_low=0.0, search_high=1.0)
-    density: tuple[float, ...] = per_model("share of entries kept", default=1.0, above=0.0, high=1.0, search_low=0.2)
-    epsilon: tuple[float, ...] = per_model("spread of probability", default=0.15, low=0.0, high=0.5, search_high=0.2)
     normalize: bool = flag("divide by the weights that take part", default=True)
-    rescale: bool = flag("keep the L1 norm of each vector", default=True)
-    lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
-    int8_mask: bool = flag("unused", default=False)
-
-    def kernel(self, group: Group) -> Kernel:
-        """Return the function that merges span by span."""
-        settings = list(zip(self.density, self.epsilon, strict=True))
-        vectors = task_vectors(group, [by_rank(*pair) for pair in settings], rescale=self.rescale, settings=settings)
-        return Combination(vote=True, normalize=self.normalize, factor=self.lambda_).kernel(group, self.weight, vectors)
-
-    def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
-        """Return what is wrong when the reference would stop at probabilities outside (0, 1)."""
-        return rank_fault(self.density, self.epsilon) if compat else None
+    vote: ClassVar[bool] = True

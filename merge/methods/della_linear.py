@@ -6,6 +6,7 @@ Source: P. T. Deep, R. Bhardwaj, S. Poria, "DELLA-Merging", 2024.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from merge.consensus import Combination, task_vectors
 from merge.group import Group
@@ -36,12 +37,14 @@ class DellaLinear(AbstractMethod, name="della_linear", base_model="required", pa
     rescale: bool = flag("keep the L1 norm of each vector", default=True)
     lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
     int8_mask: bool = flag("unused", default=False)
+    vote: ClassVar[bool] = False
+    """Whether entries that disagree with the sign of the sum are left out."""
 
     def kernel(self, group: Group) -> Kernel:
         """Return the function that merges span by span."""
         settings = list(zip(self.density, self.epsilon, strict=True))
         vectors = task_vectors(group, [by_rank(*pair) for pair in settings], rescale=self.rescale, settings=settings)
-        return Combination(vote=False, normalize=self.normalize, factor=self.lambda_).kernel(
+        return Combination(vote=self.vote, normalize=self.normalize, factor=self.lambda_).kernel(
             group, self.weight, vectors
         )
 
@@ -49,4 +52,4 @@ class DellaLinear(AbstractMethod, name="della_linear", base_model="required", pa
         """Return what stops the reference, a probability outside (0, 1), or weights without a sum to divide by."""
         if compat:
             return rank_fault(self.density, self.epsilon)
-        return sum_fault(self.weight) if self.normalize else None
+        return sum_fault(self.weight) if self.normalize and not self.vote else None
