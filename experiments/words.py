@@ -83,9 +83,14 @@ def _task(task: TaskComparison) -> str:
     direction = "" if task.higher_is_better else " (lower is better)"
     return (
         f"{task.task}{direction}: {task.winner:.4f} against {task.opponent:.4f}, difference "
-        f"{_interval(task.difference)}, {name} p = {task.p_value:.3g}; {task.questions} questions would show a true "
-        f"difference of {task.detectable:.3f} in four cases of five"
+        f"{_interval(task.difference)}, {name} p = {task.p_value:.3g}; {_reach(task)}"
     )
+
+
+def _reach(task: TaskComparison) -> str:
+    if task.detectable == 0:
+        return f"both answered all {task.questions} questions alike"
+    return f"{task.questions} questions would show a true difference of {task.detectable:.3f} in four cases of five"
 
 
 def _interval(interval: Interval) -> str:

@@ -297,7 +297,10 @@ class Run:
         values = self.bench.objective.values(results) if self.settings.objective == "pareto" else ()
         if rung is not None:
             self._climbed.append((rung.value(results), scored.value))
-        self.standing.enter(replace(entry, values=values, violation=self._violation(scored)), results.answers)
+        leads = bool(entry.family) or self.settings.race_against == "everyone"
+        self.standing.enter(
+            replace(entry, values=values, violation=self._violation(scored)), results.answers, leads=leads
+        )
 
     @staticmethod
     def _compared(entry: Entry) -> tuple[float, ...]:

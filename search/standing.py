@@ -57,10 +57,16 @@ class Standing:
     failures: list[Failed] = field(default_factory=list)
     idle: int = 0
 
-    def enter(self, entry: Entry, answers: pd.DataFrame) -> None:
-        """Take up a recipe that answered every question; the first of two equals leads."""
+    def enter(self, entry: Entry, answers: pd.DataFrame, *, leads: bool = True) -> None:
+        """Take up a recipe that answered every question; the first of two equals leads.
+
+        Args:
+            entry: The recipe.
+            answers: What it answered.
+            leads: Whether candidates may race against it.
+        """
         self.full.append(entry)
-        if entry.violation > 0:
+        if entry.violation > 0 or not leads:
             return
         contenders = [*self.leaders, (entry, answers)]
         leading = [contenders[place] for place in front([_compared(one) for one, _ in contenders])]

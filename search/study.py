@@ -107,6 +107,8 @@ class SearchSection(_Section):
         trials: Number of candidates to ask for, baselines not counted.
         race: Stop a candidate as soon as its answers show it worse than the best so far.
         race_level: Level of the test that stops a candidate.
+        race_against: ``everyone``, or ``candidates`` alone, so that the best candidate answers everything, as a
+            duel of families needs it.
         race_order: ``learned``: questions that the baselines disagree on are asked first; ``drawn``: evenly spread.
         rung: ``likelihood``: ask the likelihood of the right answer before a model generates its own, and stop there
             what is clearly worse; only where the study's candidates show that both rank them alike.
@@ -128,6 +130,7 @@ class SearchSection(_Section):
     race_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     objective: Literal["mean", "pareto"] = "mean"
+    race_against: Literal["everyone", "candidates"] = "everyone"
     race_order: Literal["learned", "drawn"] = "learned"
     rung: Literal["none", "likelihood"] = "none"
     finalists: Count = 3

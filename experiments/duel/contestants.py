@@ -47,11 +47,12 @@ def given(study: LoadedStudy) -> tuple[Contestant, ...]:
 
 
 def family_study(study: LoadedStudy, family: str) -> LoadedStudy:
-    """Return the study of one family alone: the same questions, seed and budget."""
+    """Return the study of one family alone: the same questions, seed and budget, racing among its own candidates."""
     document = study.file.model_dump(mode="json", exclude_unset=True)
     document["study"] = f"{study.file.study}.{family}"
     document["families"] = {family: study.file.model_dump(mode="json")["families"][family]}
     document["baselines"] = {}
+    document["search"] = {**document.get("search", {}), "race_against": "candidates"}
     return LoadedStudy(document, place=f"{study.place}: {family}")
 
 

@@ -27,8 +27,15 @@ def quotable(meeting: Meeting, fighters: Sequence[Fighter]) -> str:
     exact = f", exact McNemar p = {row.p_value:.3g}" if row.test == "mcnemar" else ""
     return (
         f"On {row.questions} questions that nobody searched on, {_budget(one, other)}{found} (95% interval{exact}); "
-        f"this many questions show a true difference of {_size(row.detectable, row)} in four cases of five."
+        f"{_reach(row)}."
     )
+
+
+def _reach(row: Row) -> str:
+    """Return how large a difference the questions could have shown."""
+    if row.detectable == 0:
+        return "both answered every question alike"
+    return f"this many questions show a true difference of {_size(row.detectable, row)} in four cases of five"
 
 
 def _budget(one: Fighter, other: Fighter) -> str:

@@ -57,7 +57,7 @@ def test_what_a_study_calls_published_is_the_recipe_beside_it(
 
 def listed_once(recipe: Recipe) -> Recipe:
     """Return a recipe without what it lists a second time: the base, whose parameters have no effect."""
-    document = recipe.to_mapping()
+    document: dict[str, Any] = dict(recipe.to_mapping())
     if "models" in document:
         document["models"] = list({entry["model"]: entry for entry in reversed(document["models"])}.values())[::-1]
     return Recipe.from_mapping(document, place="listed once")
@@ -84,7 +84,8 @@ def test_the_base_listed_again_with_parameters_changes_no_bit(tiny_models: Path,
     }
     twice = Recipe.from_mapping(document, place="twice")
     for name, recipe in (("twice", twice), ("once", listed_once(twice))):
-        assert len(recipe.to_mapping()["models"]) == (4 if name == "twice" else 3)
+        listed: Any = recipe.to_mapping()["models"]
+        assert len(listed) == (4 if name == "twice" else 3)
         Merger([tiny_models]).merge_to_folder(recipe, tmp_path / name)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("twice", "once")]
     assert files[0] == files[1]

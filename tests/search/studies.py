@@ -36,6 +36,6 @@ def tiny_study(**search: object) -> str:
             "questions": {"search": 16, "selection": 8, "test": 12},
             "verdict": "asked",
         },
-        "search": {"trials": 6, "seed": 1, **search},
+        "search": {"trials": 6, "seed": 1, "race": False, **search},
     }
     return yaml.safe_dump(document, sort_keys=False)

@@ -20,7 +20,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> tup
     """Return the folder of a finished tiny study and everything its observer heard."""
     folder = tmp_path_factory.mktemp("study")
     recorder = Recorder()
-    run_search(parse_study(tiny_study(), place="tiny.yaml"), folder, observer=recorder, models_roots=[tiny_models])
+    study = parse_study(tiny_study(), place="tiny.yaml")
+    run_search(study, folder, observer=recorder, models_roots=[tiny_models])
     return folder, recorder
 
 
@@ -113,7 +114,8 @@ def test_candidates_that_fail_alike_stop_the_search_and_keep_what_was_finished(
     monkeypatch.setattr(Judge, "score", failing)
     recorder = Recorder()
     with pytest.raises(SearchStoppedError, match="3 candidates in a row failed in the same way"):
-        run_search(parse_study(tiny_study(), place="t"), tmp_path, observer=recorder, models_roots=[tiny_models])
+        study = parse_study(tiny_study(race=True), place="t")
+        run_search(study, tmp_path, observer=recorder, models_roots=[tiny_models])
     assert [record.state for record in recorder.trials()] == ["failed"] * 3
 
 

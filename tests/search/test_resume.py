@@ -64,3 +64,10 @@ def test_a_budget_may_grow_but_not_below_what_is_done(tmp_path: Path) -> None:
     _, recorder = run_fake(FakeBench(larger, ACC, skilled), tmp_path)
     assert [record.number for record in recorder.trials()] == sorted({r.number for r in recorder.trials()})
     assert len(recorder.trials()) == 6
+
+
+def test_candidates_that_race_among_themselves_leave_one_that_answered_everything(tmp_path: Path) -> None:
+    study = fake_study(search={"trials": 5, "race_against": "candidates"})
+    _, recorder = run_fake(FakeBench(study, ACC, merges_are_bad), tmp_path)
+    states = [record.state for record in recorder.trials()]
+    assert states[0] == "complete"
