@@ -113,7 +113,7 @@ class _Timed:
         self.inner.finished(verdict)
 
 
-def search(settings: argparse.Namespace) -> None:
+def run_study(settings: argparse.Namespace) -> None:
     """Run the study, or what is left of it, in this process."""
     study = made_up_study(settings.questions, trials=settings.trials, sampler=settings.sampler)
     folder = StudyFolder(settings.folder)
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
     settings = parser.parse_args()
     if settings.here:
-        search(settings)
+        run_study(settings)
         return
     print(machine())
     with tempfile.TemporaryDirectory(prefix="mergesearch-load-") as temporary:

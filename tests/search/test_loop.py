@@ -113,8 +113,8 @@ def test_candidates_that_fail_alike_stop_the_search_and_keep_what_was_finished(
 
     monkeypatch.setattr(Judge, "score", failing)
     recorder = Recorder()
+    study = parse_study(tiny_study(race=True), place="t")
     with pytest.raises(SearchStoppedError, match="3 candidates in a row failed in the same way"):
-        study = parse_study(tiny_study(race=True), place="t")
         run_search(study, tmp_path, observer=recorder, models_roots=[tiny_models])
     assert [record.state for record in recorder.trials()] == ["failed"] * 3
 
