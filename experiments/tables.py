@@ -67,10 +67,11 @@ def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """Return one row per record: what it was, its metrics, its parameters, where its time went.
 
     Columns of parameters are named ``param:NAME``, of metrics ``TASK/METRIC``, of times ``seconds:PART``, so that
-    no hole can take another column's name.
+    no hole can take another column's name. Their order is that of the records' numbers, whichever was finished first.
     """
     rows = [_trial_row(record) for record in records]
-    names = list(dict.fromkeys([*LEADING, *(name for row in rows for name in row)]))
+    numbered = sorted(zip(records, rows, strict=True), key=lambda pair: pair[0].number)
+    names = list(dict.fromkeys([*LEADING, *(name for _, row in numbered for name in row)]))
     return pd.DataFrame(rows, columns=names)
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.test_workers_elsewhere import programs
+
+def programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs, as Debian's package lays them out or on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    onpath = shutil.which("initdb")
+    return found[-1].parent if found else Path(onpath).resolve().parent if onpath else None
 
 
 @dataclass(frozen=True)

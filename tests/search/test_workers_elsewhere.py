@@ -1,11 +1,9 @@
 """Several processes on a real PostgreSQL server and on a real Ray cluster, and through the command line."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,43 +14,18 @@ import pytest
 import yaml
 
 from tests.faults.made_up import Helpers, lead
+from tests.faults.postgres import running_server
 from tests.search.studies import tiny_study
 from tests.search.test_workers import SETTINGS, trials_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def programs() -> Path | None:
-    """Return the folder of PostgreSQL's programs, as Debian's package lays them out or on the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    onpath = shutil.which("initdb")
-    return found[-1].parent if found else Path(onpath).resolve().parent if onpath else None
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """Start a PostgreSQL server in a folder of its own, reached through a socket there, and return its URL."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed: mergesearch[postgres]")
-    bin_ = programs()
-    if bin_ is None:
-        pytest.skip("PostgreSQL is not installed: apt install postgresql")
-    user = "nobody" if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        if user is not None:
-            shutil.chown(folder, user)
-        data = f"{folder}/data"
-
-        def call(program: str, *words: str) -> None:
-            command = [f"{bin_}/{program}", "-D", data, *words]
-            subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-
-        call("initdb", "-U", "me", "-A", "trust", "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-        call("pg_ctl", "-w", "-o", options, "-l", f"{folder}/log", "start")
-        try:
-            yield f"postgresql://me@/postgres?host={folder}"
-        finally:
-            call("pg_ctl", "-m", "immediate", "stop")
+    """Start a PostgreSQL server in a folder of its own, and return its URL."""
+    with running_server() as server:
+        yield server.url
 
 
 def test_processes_share_a_study_on_postgresql(postgres: str, tmp_path: Path) -> None:
