@@ -31,7 +31,7 @@ STUDY_ID = "mergesearch.study_id"
 RECORD = "mergesearch.record"
 PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind", "custom_model_development"
-"""Opens the experiment, from MLflow's list, at its table of runs; without it there are tools for chats."""
+"""Marks the experiment as one of trained models; whether MLflow's list then opens it at its runs was not seen."""
 
 
 @dataclass(frozen=True)
