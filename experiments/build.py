@@ -1,9 +1,7 @@
 """Builds the model folder of a recipe file."""
 
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,36 +56,21 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
         "allow_pickle": options.allow_pickle,
         "lora_dtype": options.lora_merge_dtype,
     }
-    with _left_in_order():
-        folder = merge_stages(
-            load_recipes(recipe),
-            out,
-            models_roots=all_roots(models_roots),
-            seed=options.seed,
-            compat=options.compat is not None,
-            merger_options=how,
-            out_shard_size=size,
-            copy_tokenizer=options.copy_tokenizer,
-            write_model_card=options.write_model_card,
-            force=options.force,
-        )
+    folder = merge_stages(
+        load_recipes(recipe),
+        out,
+        models_roots=all_roots(models_roots),
+        seed=options.seed,
+        compat=options.compat is not None,
+        merger_options=how,
+        out_shard_size=size,
+        copy_tokenizer=options.copy_tokenizer,
+        write_model_card=options.write_model_card,
+        force=options.force,
+    )
     if not options.quiet:
         typer.echo(f"merged model: {folder}")
     return folder
-
-
-@contextmanager
-def _left_in_order() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that what was begun is cleared away."""
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def usable_device(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
+from merge.interrupts import held_interrupts
 from merge.recipe import Recipe
 from merge.references import parse
 from merge.workplace import work_folder
@@ -41,10 +42,11 @@ def merge_stages(  # noqa: D417
     if len(recipes) == 1:
         return first.merge_to_folder(recipes[0], out, **folder_options)
     _check_first(first, recipes)
-    with work_folder(out, ".stages") as folder:
+    with held_interrupts() as safe_point, work_folder(out, ".stages") as folder:
         merger = Merger([folder, *models_roots], **how)
         for recipe in recipes[:-1]:
             merger.merge_to_folder(recipe, folder / str(recipe.name), write_model_card=False)
+            safe_point()
         return merger.merge_to_folder(recipes[-1], out, **folder_options)
 
 

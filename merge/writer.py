@@ -14,6 +14,7 @@ from torch import Tensor
 
 from merge.card import model_card
 from merge.errors import OutputError, OutputTakenError
+from merge.interrupts import held_interrupts
 from merge.planned import Plan, TensorPlan
 from merge.recipe import Recipe
 from merge.safetensors_file import write_header, write_tensor
@@ -81,16 +82,18 @@ def write_folder(
     Raises:
         OutputTakenError: The folder is not empty.
         OutputError: Writing failed; nothing is left behind.
+        KeyboardInterrupt: Ctrl-C, as SystemExit on SIGTERM: heard between two tensors; nothing is left behind.
     """
     check_free(out, force=options.force)
-    with work_folder(out, ".partial") as work:
+    with held_interrupts() as safe_point, work_folder(out, ".partial") as work:
         try:
             work.chmod(0o755)
-            _write_weights(work, plan.tensors, tensors, options.shard_size)
+            _write_weights(work, plan.tensors, _stoppable(tensors, safe_point), options.shard_size)
             _write_beside(work, plan, recipe, donor, options)
             if finish is not None:
                 finish(work)
             _flush(work)
+            safe_point()
             _rename(work, out)
         except OSError as error:
             said = error.strerror or error
@@ -126,6 +129,12 @@ def check_apart(out: Path, folders: Mapping[str, Path]) -> None:
             raise OutputTakenError(
                 f"{out}: must not hold a model of the recipe, got {reference}; choose another folder"
             )
+
+
+def _stoppable(tensors: Iterator[Tensor], safe_point: Callable[[], None]) -> Iterator[Tensor]:
+    for tensor in tensors:
+        safe_point()
+        yield tensor
 
 
 def _write_weights(folder: Path, plans: Sequence[TensorPlan], tensors: Iterator[Tensor], limit: int) -> None:
