@@ -64,6 +64,7 @@ class Merger:
         lora_dtype: What models with an adapter are rounded to, before and after folding; by default they keep theirs.
         keep_bytes: Memory for parents, folded adapters and random fields, which are mapped or made again beyond it;
             half of what is free by default.
+        mapped: Leave on the CPU what can be mapped from its file, so that the processes of a host hold it once.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Merger:
         allow_pickle: bool = False,
         lora_dtype: str | None = None,
         keep_bytes: int | None = None,
+        mapped: bool = False,
     ) -> None:
         self.models_roots = tuple(Path(root) for root in models_roots)
         self.seed = seed
@@ -86,6 +88,7 @@ class Merger:
         self.allow_crimes = allow_crimes
         self.allow_nan = allow_nan
         self.allow_pickle = allow_pickle
+        self._mapped = mapped
         self._lora_dtype = None if lora_dtype is None else torch_dtype(lora_dtype)
         self._facts = Facts(_free_memory() // 2 if keep_bytes is None else keep_bytes)
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -231,7 +234,7 @@ class Merger:
         """Merge one tensor into `out`; return the number of bytes that its parents hold."""
         group = self._group(tensor, run)
         donor = group.optional_base or group.parents[0]
-        if donor.raw.dtype.is_floating_point:
+        if donor.raw.dtype.is_floating_point or (run.arithmetic.stepwise and run.arithmetic.dtype is not None):
             self._fill(tensor.method.kernel(group), group, tensor, out)
         else:
             out.copy_(donor.raw)
@@ -291,9 +294,8 @@ class Merger:
         made = words is not None or checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
         place = ("parent", identity, tensor.shape)
         key = (ingredient.reference, ingredient.name)
-        return Operand(
-            key, lambda: run.facts.tensor(place, load), run.arithmetic, identity, made=place if made else None
-        )
+        read = load if self._mapped and not made else lambda: run.facts.tensor(place, load)
+        return Operand(key, read, run.arithmetic, identity, made=place if made else None)
 
     def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, run: _Run) -> Tensor:
         """Return a parent's embedding in the result's order; the reference rounds before it averages rows."""

@@ -113,8 +113,9 @@ class Bench:
     @cached_property
     def merger(self) -> Merger:
         """Return the merger, its parents checked against each other."""
-        keep = None if self._share == 1 else free_memory() // (2 * self._share)
-        merger = Merger(self._roots, seed=self._study.file.search.seed, device=self._device, keep_bytes=keep)
+        seed, several = self._study.file.search.seed, self._share > 1
+        keep = free_memory() // (2 * self._share) if several else None
+        merger = Merger(self._roots, seed=seed, device=self._device, keep_bytes=keep, mapped=several)
         for recipe in (*self.recipes, *self._study.known.values()):
             merger.check(recipe)
         return merger

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from merge.live import new_live_model
+from search.bench import Bench
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner
@@ -15,9 +19,11 @@ from search.pause import silent
 from search.proposals import prepare_proposals
 from search.records import Failed
 from search.store import Store
+from search.study import parse_study
 from tests.faults.made_up import Helpers, context, help_out, lead
 from tests.search.fake import fake_study
 from tests.search.recorder import Recorder
+from tests.search.studies import tiny_study
 
 SETTINGS = {"trials": 12, "sampler": "random", "race": False}
 
@@ -176,3 +182,28 @@ def test_a_worker_ends_when_the_process_that_leads_was_killed(tmp_path: Path) ->
     with pytest.raises(SearchStoppedError, match="nobody leads"):
         help_out(url, SETTINGS)
     assert trials_of(lead(url, SETTINGS)) == trials_of(lead(f"sqlite:///{tmp_path / 'alone.db'}", SETTINGS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_processes_of_a_host_map_their_parents_and_one_alone_copies_them(tmp_path: Path, tiny_models: Path) -> None:
+    study = parse_study(tiny_study(), place="tiny")
+    weights = []
+    for share in (2, 1):
+        merger = Bench(study, (tiny_models,), "cpu", tmp_path, share).merger
+        recipe = study.space.families["ties"].recipe(study.space.families["ties"].middle())
+        model = new_live_model(merger, recipe)
+        merger.merge_live(recipe, model)
+        weights.append(model.state_dict())
+        operands = [operand for group in merger._groups.values() for operand in group.operands]
+        mapped = ranges_of(tiny_models)
+        inside = [any(low <= operand.raw.data_ptr() < high for low, high in mapped) for operand in operands]
+        assert inside
+        assert all(inside) if share == 2 else not any(inside)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def ranges_of(models: Path) -> list[tuple[int, int]]:
+    """Return the addresses at which this process maps weights of models."""
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    spans = [line.split()[0].split("-") for line in lines if str(models) in line and line.endswith(".safetensors")]
+    return [(int(low, 16), int(high, 16)) for low, high in spans]
