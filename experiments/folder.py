@@ -10,6 +10,7 @@ from pathlib import Path
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.tables import parents_against_winner, to_csv, to_markdown, trials_table
+from merge.documents import one_line
 from search.records import Outlook, TrialRecord, Verdict
 
 ANSWERS = ("name", "part", "task", "leaf", "question", "metric", "value", "weight")
@@ -49,6 +50,11 @@ class StudyFolder:
     def trials(self) -> Path:
         """One row per trial."""
         return self.root / "trials.csv"
+
+    @property
+    def front(self) -> Path:
+        """A recipe for each candidate of the Pareto front, where the study has one."""
+        return self.root / "front"
 
     @property
     def versions(self) -> Path:
@@ -123,8 +129,18 @@ class FolderWriter:
         trials = [record for record in self._records if record.part == "search"]
         write_text_atomically(self.folder.trials, to_csv(trials_table(trials)))
         write_text_atomically(self.folder.table, verdict_page(verdict))
+        self._write_front(verdict)
         write_text_atomically(self.folder.verdict, told)
         write_text_atomically(self.folder.best, verdict.recipe_yaml)
+
+    def _write_front(self, verdict: Verdict) -> None:
+        """Write the front's recipes, in the order of its table; those of an earlier front go."""
+        for old in self.folder.front.glob("*.yaml"):
+            old.unlink()
+        for number, point in enumerate(verdict.front, start=1):
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in point.scores.items())
+            told = one_line(f"{point.name}: {scores} on the search questions")
+            write_text_atomically(self.folder.front / f"{number}.yaml", f"# {told}\n{point.recipe_yaml}")
 
     @property
     def _partial(self) -> Path:

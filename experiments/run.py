@@ -246,6 +246,9 @@ def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri
         ("report table", folder.table, f"cat {folder.table}"),
         ("trials", folder.trials, f"{_program('optuna')} trials --storage {store} --study-name {study.file.study}"),
     ]
+    if folder.front.is_dir():
+        again = f"{_program('mergesearch')} merge {folder.front / '1.yaml'} merged"
+        rows.append(("Pareto front", folder.front, again))
     if uri is not None:
         rows.append(("MLflow store", uri, f"{_program('mlflow')} ui --backend-store-uri {uri}"))
     rows.append(("weights", "not written", f"{_program('mergesearch')} export {folder.root} --model merged"))

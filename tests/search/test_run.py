@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from evals.questions import Question
-from merge.recipe import Recipe
+from experiments.folder import FolderWriter, StudyFolder
+from merge.recipe import Recipe, load_recipes
 from search.errors import StudyError
 from search.objective import Objective, Term
 from search.warm import read_warm_start
@@ -72,7 +73,10 @@ def test_a_pareto_search_returns_its_front(tmp_path: Path) -> None:
     everyone = [(record.metrics["u/acc"], record.metrics["v/acc"]) for record in full]
     assert len(points) > 1
     assert not any(o[0] >= p[0] and o[1] >= p[1] and o != p for o in everyone for p in points)
-    assert all(yaml.safe_load(point.recipe_yaml)["models"] for point in verdict.front)
+    FolderWriter(StudyFolder(tmp_path))._write_front(verdict)
+    files = sorted((tmp_path / "front").iterdir(), key=lambda file: int(file.stem))
+    assert [load_recipes(file)[0].to_yaml() for file in files] == [point.recipe_yaml for point in verdict.front]
+    assert files[0].read_text().startswith(f"# {verdict.front[0].name}: u/acc {points[0][0]:.4f}, v/acc ")
 
 
 def test_a_constraint_keeps_the_winner_from_forgetting(tmp_path: Path) -> None:
