@@ -1,6 +1,7 @@
 """Joins a study that another process leads, for a person: what this machine scores, line by line."""
 
 import multiprocessing
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from experiments.roots import models_roots as all_roots
 from experiments.run import Overrides
+from search.bench import SHELF
 from search.records import Outlook, TrialRecord, Verdict
 from search.workers import Joining, Place, run_worker, work
 
@@ -68,4 +70,9 @@ def join_study(
     count = run_worker(joining, observer=_Lines(console), say=say)
     for process in processes:
         process.join()
-    console.print(f"the study asks for no more candidates; this process scored {count}")
+    if workers > 1:
+        shutil.rmtree(folder / SHELF, ignore_errors=True)
+    if count is None:
+        console.print(f"study {escape(study.file.study)} is finished: it asks for no more candidates", highlight=False)
+    else:
+        console.print(f"the study asks for no more candidates; this process scored {count}")

@@ -25,6 +25,7 @@ from merge.plan import Planner, outer_name, torch_dtype
 from merge.planned import Ingredient, Plan, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
+from merge.shelf import Shelf
 from merge.tokenizer import Vocabulary, build_vocabulary
 from merge.writer import Donor, FolderOptions, check_apart, write_folder
 
@@ -64,7 +65,8 @@ class Merger:
         lora_dtype: What models with an adapter are rounded to, before and after folding; by default they keep theirs.
         keep_bytes: Memory for parents, folded adapters and random fields, which are mapped or made again beyond it;
             half of what is free by default.
-        mapped: Leave on the CPU what can be mapped from its file, so that the processes of a host hold it once.
+        shelf: Folder that the processes of a host share, so that it holds parents once: on the CPU they are mapped, not
+            copied, with folded adapters from files there. It may be deleted afterwards.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Merger:
         allow_pickle: bool = False,
         lora_dtype: str | None = None,
         keep_bytes: int | None = None,
-        mapped: bool = False,
+        shelf: Path | None = None,
     ) -> None:
         self.models_roots = tuple(Path(root) for root in models_roots)
         self.seed = seed
@@ -88,7 +90,7 @@ class Merger:
         self.allow_crimes = allow_crimes
         self.allow_nan = allow_nan
         self.allow_pickle = allow_pickle
-        self._mapped = mapped
+        self._shelf = None if shelf is None else Shelf(shelf)
         self._lora_dtype = None if lora_dtype is None else torch_dtype(lora_dtype)
         self._facts = Facts(_free_memory() // 2 if keep_bytes is None else keep_bytes)
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -294,8 +296,20 @@ class Merger:
         made = words is not None or checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
         place = ("parent", identity, tensor.shape)
         key = (ingredient.reference, ingredient.name)
-        read = load if self._mapped and not made else lambda: run.facts.tensor(place, load)
-        return Operand(key, read, run.arithmetic, identity, made=place if made else None)
+        if self._shelf is not None and words is None and self.device.type == "cpu":
+            return Operand(key, self._mapped(checkpoint, key[1], tensor.shape, load), run.arithmetic, identity)
+        return Operand(
+            key, lambda: run.facts.tensor(place, load), run.arithmetic, identity, made=place if made else None
+        )
+
+    def _mapped(
+        self, checkpoint: Checkpoint, name: str, shape: tuple[int, ...], load: Callable[[], Tensor]
+    ) -> Callable[[], Tensor]:
+        """Return what maps a parent's tensor: from the parent's file, or from the shelf where it is computed."""
+        if self._shelf is None or not checkpoint.is_folded(name):
+            return load
+        shelf, what, dtype = self._shelf, f"{checkpoint.fingerprint()}|{name}", checkpoint.dtype(name)
+        return lambda: shelf.tensor(what, shape, dtype, load)
 
     def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, run: _Run) -> Tensor:
         """Return a parent's embedding in the result's order; the reference rounds before it averages rows."""

@@ -5,6 +5,7 @@ takes it from the store, so that a finished study is reported without opening a 
 a parent or the data changed since.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -30,6 +31,9 @@ from search.rung import climbs, on_the_rung, rung_objective
 from search.store import Store
 from search.study import LoadedStudy
 
+SHELF = "parents"
+"""Folder below a study's in which the processes of a host share folded adapters while it runs."""
+
 
 class Bench:
     """Everything that scoring a study's candidates needs.
@@ -50,6 +54,7 @@ class Bench:
         self._roots = models_roots
         self._device = device
         self._share = share
+        self._shelf = folder / SHELF
         self._prompts = DiskCache(folder / "prompts", waiting=True)
         self._spaces = study.space.families
         self.recipes: tuple[Recipe, ...] = tuple(f.recipe(f.middle()) for f in self._spaces.values())
@@ -67,6 +72,10 @@ class Bench:
         """Let go of parents and models, which are opened again when they are needed."""
         for opened in ("judge", "merger"):
             self.__dict__.pop(opened, None)
+
+    def tidy(self) -> None:
+        """Delete the parents that the processes of this host shared; who still maps them keeps them."""
+        shutil.rmtree(self._shelf, ignore_errors=True)
 
     def use(self, store: Store) -> None:
         """Keep what is fixed at the first start in this store, and take it from there later."""
@@ -115,7 +124,8 @@ class Bench:
         """Return the merger, its parents checked against each other."""
         seed, several = self._study.file.search.seed, self._share > 1
         keep = free_memory() // (2 * self._share) if several else None
-        merger = Merger(self._roots, seed=seed, device=self._device, keep_bytes=keep, mapped=several)
+        shelf = self._shelf if several else None
+        merger = Merger(self._roots, seed=seed, device=self._device, keep_bytes=keep, shelf=shelf)
         for recipe in (*self.recipes, *self._study.known.values()):
             merger.check(recipe)
         return merger

@@ -77,11 +77,16 @@ class Claims:
         self._trials.set_user_attr(_OPEN, budget)
 
     def close(self) -> None:
-        """Give out no more trials."""
+        """Give out no more trials: the study has all that it asked for."""
         self._trials.set_user_attr(_OPEN, _CLOSED)
 
+    def break_off(self) -> None:
+        """Give out no more trials for now, unless the study has all that it asked for."""
+        if not self.closed():
+            self._trials.set_user_attr(_OPEN, None)
+
     def closed(self) -> bool:
-        """Tell whether trials were given out, by the process that leads now, and are no more."""
+        """Tell whether the study has all the trials that it asked for."""
         return self._trials.user_attrs.get(_OPEN) == _CLOSED
 
     def opened(self) -> int | None:

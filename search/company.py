@@ -52,7 +52,7 @@ class Company:
                 self.crew.start()
             yield
         finally:
-            store.claims.close()
+            store.claims.break_off()
             if self.crew is not None:
                 self.crew.stop()
 

@@ -155,8 +155,11 @@ class Run:
         """Ask for candidates until there is a reason to stop, which is returned."""
         began = time.monotonic()
         self._catch_up(past=True)
-        if (reason := self._reason(began)) is None:
+        reason = self._reason(began)
+        if reason is None:
             reason = self._give_out(began)
+        else:
+            self.store.claims.close()
         return reason if len(self.standing.full) > len(self.baselines) else self._fruitless(reason)
 
     def _give_out(self, began: float) -> str:

@@ -37,7 +37,7 @@ class Actor:
         from search.workers import run_worker
 
         try:
-            return run_worker(joining, ends=lambda: self._ends)
+            return run_worker(joining, ends=lambda: self._ends) or 0
         except KeyboardInterrupt:
             return 0
 

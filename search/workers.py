@@ -1,7 +1,7 @@
 """Processes of one study: the one that leads, and those that join it on this host or from another.
 
-All are alike: each has its own model, asks the store for a trial, scores it and tells the store. Parents are mapped,
-so that the processes of a host share their pages; what is kept beyond that is each one's part of the free memory.
+All are alike: each has its own model, asks the store for a trial, scores it and tells the store. On the CPU parents are
+mapped, folded adapters from files in the study's folder, so that a host holds them once.
 """
 
 import multiprocessing
@@ -134,7 +134,10 @@ def run_search(
         bench.use(store)
         crew = _crew(Joining.of(study, place), ray, bench, say)
         with store.claims.leading(say):
-            return Run(study, store, bench, observer, warm, Company(True, pause, say, crew)).to_the_end()
+            try:
+                return Run(study, store, bench, observer, warm, Company(True, pause, say, crew)).to_the_end()
+            finally:
+                bench.tidy()
 
 
 def _patience(url: str, pause: Pause, say: Say) -> Patience:
@@ -155,14 +158,17 @@ def run_worker(
     observer: Observer | None = None,
     say: Say = silent,
     ends: Callable[[], bool] | None = None,
-) -> int:
-    """Join a study that another process leads, until it gives out no more trials; return how many were scored.
+) -> int | None:
+    """Join a study that another process leads, until it gives out no more trials.
 
     Args:
         joining: The study and the place of this process.
         observer: Hears of what this process scores.
         say: Takes one line for a person.
         ends: Tells when to end early.
+
+    Returns:
+        How many this process scored; None where the study was at its end before, and no model was opened.
 
     Raises:
         StoreError: The store holds no such study.
@@ -178,7 +184,7 @@ def run_worker(
             raise StoreError(f"store {shown(url)}: must be sqlite, journal or PostgreSQL to be shared by processes")
         budget = _wait_for_trials(store, pause, say)
         if budget is None:
-            return 0
+            return None
         study = study.with_search(trials=budget)
         store = Store(url, study, joining=True, patience=patience)
         bench = joining.place.bench(study)

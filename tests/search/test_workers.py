@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from merge.engine import Merger
 from merge.live import new_live_model
-from search.bench import Bench
+from search.bench import SHELF, Bench
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner
@@ -21,6 +22,7 @@ from search.records import Failed
 from search.store import Store
 from search.study import parse_study
 from tests.faults.made_up import Helpers, context, help_out, lead
+from tests.merge.parents import recipe_of, write_family
 from tests.search.fake import fake_study
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
@@ -185,25 +187,42 @@ def test_a_worker_ends_when_the_process_that_leads_was_killed(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_processes_of_a_host_map_their_parents_and_one_alone_copies_them(tmp_path: Path, tiny_models: Path) -> None:
-    study = parse_study(tiny_study(), place="tiny")
-    weights = []
-    for share in (2, 1):
-        merger = Bench(study, (tiny_models,), "cpu", tmp_path, share).merger
-        recipe = study.space.families["ties"].recipe(study.space.families["ties"].middle())
-        model = new_live_model(merger, recipe)
-        merger.merge_live(recipe, model)
-        weights.append(model.state_dict())
-        operands = [operand for group in merger._groups.values() for operand in group.operands]
-        mapped = ranges_of(tiny_models)
-        inside = [any(low <= operand.raw.data_ptr() < high for low, high in mapped) for operand in operands]
-        assert inside
-        assert all(inside) if share == 2 else not any(inside)
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+@pytest.mark.parametrize("several", [True, False])
+def test_the_processes_of_a_host_map_parents_and_folded_adapters_and_one_alone_copies_them(
+    tmp_path: Path, *, several: bool
+) -> None:
+    models = write_family(tmp_path / "models")
+    recipe = recipe_of("ties", models={"a": {"weight": 0.5}, "base+lora": {"weight": 0.5}})
+    merger = Merger((models,), shelf=tmp_path / "parents" if several else None)
+    plain, model = Merger((models,)), new_live_model(merger, recipe)
+    merger.merge_live(recipe, model)
+    operands = [operand for group in merger._groups.values() for operand in group.operands]
+    spans = mapped_below(tmp_path)
+    assert {any(low <= one.raw.data_ptr() < high for low, high in spans) for one in operands} == {several}
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "parents").glob("*")}
+    assert bool(files) is several
+    other = Merger((models,), shelf=tmp_path / "parents") if several else plain
+    again = new_live_model(other, recipe)
+    other.merge_live(recipe, again)
+    assert files == {file: file.stat().st_mtime_ns for file in (tmp_path / "parents").glob("*")}, "folded once"
+    expected = new_live_model(plain, recipe)
+    plain.merge_live(recipe, expected)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+        assert torch.equal(value, again.state_dict()[name])
 
 
-def ranges_of(models: Path) -> list[tuple[int, int]]:
-    """Return the addresses at which this process maps weights of models."""
+def mapped_below(folder: Path) -> list[tuple[int, int]]:
+    """Return the addresses at which this process maps files of a folder."""
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    spans = [line.split()[0].split("-") for line in lines if str(models) in line and line.endswith(".safetensors")]
+    spans = [line.split()[0].split("-") for line in lines if f" {folder}/" in line]
     return [(int(low, 16), int(high, 16)) for low, high in spans]
+
+
+def test_only_several_processes_share_and_the_one_that_leads_tidies_up(tmp_path: Path, tiny_models: Path) -> None:
+    study = parse_study(tiny_study(), place="tiny")
+    benches = [Bench(study, (tiny_models,), "cpu", tmp_path, share) for share in (1, 2)]
+    assert [bench.merger._shelf is not None for bench in benches] == [False, True]
+    (tmp_path / SHELF).mkdir()
+    benches[0].tidy()
+    assert not (tmp_path / SHELF).exists()

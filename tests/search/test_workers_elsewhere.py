@@ -85,6 +85,15 @@ def test_a_worker_joins_a_running_study_and_ends_with_it(
     assert len(scored(tmp_path / "runs" / "tiny")) == 30
 
 
+def test_a_worker_of_a_finished_study_says_so_whoever_looked_at_it_since(
+    alone: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        text = told(mergesearch("worker", alone[0], "--out", alone[1], "--models-root", tmp_path, cwd=tmp_path))
+        assert text.splitlines()[1:] == ["study tiny is finished: it asks for no more candidates"]
+        told(mergesearch("search", alone[0], "--out", alone[1], cwd=tmp_path))
+
+
 def test_ctrl_c_ends_a_search_and_says_how_to_go_on(
     alone: tuple[Path, Path], tmp_path: Path, tiny_models: Path
 ) -> None:
