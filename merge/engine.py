@@ -18,6 +18,7 @@ from merge.chat_template import chat_template
 from merge.checkpoint import Checkpoint, open_checkpoint
 from merge.errors import CheckpointError, NumericalError
 from merge.group import Group, Operand
+from merge.layers import is_recomputed
 from merge.live import LiveState, MergeStats
 from merge.masks import AbstractDraws, CounterDraws, StreamDraws
 from merge.method import AbstractFused, Kernel
@@ -268,7 +269,7 @@ class Merger:
             finite = kernel.write(out, tensor.dtype)
         if finite is None:
             finite = self._fill_by_spans(kernel, group, tensor, out)
-        if not finite:
+        if not finite and not is_recomputed(tensor.name):
             raise NumericalError(f"{tensor.name}: the result must be finite, got NaN or infinity")
 
     def _fill_by_spans(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> bool:
@@ -323,7 +324,8 @@ class Merger:
         return checkpoint.tensor(outer_name(checkpoint, name)).to(self.device)
 
     def _check_parent(self, operand: Operand, facts: Facts) -> None:
-        if self.allow_nan or not operand.raw.dtype.is_floating_point:
+        unseen = not operand.raw.dtype.is_floating_point or is_recomputed(operand.key[1])
+        if self.allow_nan or unseen:  # GPT-NeoX masks with -1e9, which is infinite in float16
             return
         if not facts.get(("finite", operand.identity), lambda: _all_finite(operand.flat)):
             reference, name = operand.key

@@ -83,8 +83,12 @@ def is_embedding(name: str) -> bool:
 
 
 def comes_first(name: str) -> bool:
-    """Return whether a tensor outside the layers stands before them (embeddings), rather than after."""
-    return _FIRST.search(name) is not None
+    """Return whether a tensor outside the layers stands before them (embeddings), rather than after.
+
+    >>> comes_first("gpt_neox.embed_in.weight"), comes_first("embed_out.weight")
+    (True, False)
+    """
+    return _FIRST.search(name) is not None and not is_head(name)
 
 
 def layer_count(config: Mapping[str, Any]) -> int | None:

@@ -203,7 +203,10 @@ class Planner:
         stated = self.recipe.out_dtype or self.recipe.dtype
         donor = base if base in place.inputs else next(iter(place.inputs))
         assert donor is not None
-        own = self._stored_dtype(place, method, donor) if stated is None else torch_dtype(stated)
+        stored = self._stored_dtype(place, method, donor)
+        if not stored.is_floating_point and (stated is None or not self.compat):
+            return stored
+        own = stored if stated is None else torch_dtype(stated)
         return own if self.recipe.out_dtype else method.result_dtype(own, compat=self.compat)
 
     def _stored_dtype(self, place: Place, method: AbstractMethod, donor: str) -> torch.dtype:
