@@ -46,11 +46,11 @@ def budget_for(model: Any, device: torch.device, free: int | None = None) -> Bud
     if device.type != "cpu":
         per_token += 12 * _KEYS * int(getattr(config, "num_attention_heads", 16))
     most = CPU_TOKENS if device.type == "cpu" else MOST_TOKENS
-    tokens = _power(min(most, max(_LEAST_TOKENS, 0.75 * share / per_token)))
-    heads = _power(min(tokens / 2, max(32, 0.25 * share / (vocabulary * (size + 8)))))
+    tokens = power_below(min(most, max(_LEAST_TOKENS, 0.75 * share / per_token)))
+    heads = power_below(min(tokens / 2, max(32, 0.25 * share / (vocabulary * (size + 8)))))
     return Budget(tokens, heads, min(ROW, tokens))
 
 
-def _power(limit: float) -> int:
+def power_below(limit: float) -> int:
     """Return the largest power of two within `limit`, so that a little more or less memory changes nothing."""
     return int(2 ** math.floor(math.log2(limit)))

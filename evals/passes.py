@@ -10,6 +10,7 @@ from evals.attention import Layers, Pass, UnshareableError, using
 from evals.errors import ScoringError
 from evals.plan import Budget, Forward, Ints, Plan, Request
 from evals.prefix_tree import build_plan
+from evals.stems import Stems, continued
 
 _PROBE = 40
 
@@ -20,11 +21,17 @@ class Passes:
     Args:
         model: A causal language model of transformers, under `shared_attention`.
         device: Where it is.
+        stems: What earlier passes with the same weights left, and where these leave theirs; None to keep nothing.
+
+    Attributes:
+        reused: Tokens that were not run, since a stem was known.
     """
 
-    def __init__(self, model: Any, device: torch.device) -> None:
+    def __init__(self, model: Any, device: torch.device, stems: Stems | None = None) -> None:
         self._model = model
         self._device = device
+        self._stems = stems
+        self.reused = 0
 
     def logits(self, state: Pass, ids: Tensor, positions: Tensor, needed: Tensor) -> Tensor:
         """Return the logits at flat places `needed` of ``[B, L]`` tokens, ``[N, vocabulary]``."""
@@ -54,15 +61,27 @@ class Passes:
         totals = np.zeros(plan.requests)
         greedy = np.ones(plan.requests, dtype=bool)
         for group in plan.groups:
-            prefix: Layers | None = None
-            if group.prefix is not None:
-                state = Pass(reach=group.prefix.ids.shape[1], captured=[])
-                self._read(group.prefix, state, totals, greedy)
-                prefix = [(key.contiguous(), value.contiguous()) for key, value in state.captured or []]
+            prefix = None if group.prefix is None else self._stem(group.prefix, totals, greedy)
             for forward in group.passes:
                 reach = int(forward.positions.max()) + 1
                 self._read(forward, Pass(reach, prefix, self._mask(forward.end)), totals, greedy)
         return [(float(total), bool(alike)) for total, alike in zip(totals, greedy, strict=True)]
+
+    def _stem(self, whole: Forward, totals: Any, greedy: Any) -> Layers:
+        """Return the keys and values of a stem, from the place on where it is known; its last token may be read."""
+        tokens, state = whole.ids[0], Pass(whole.ids.shape[1], captured=[])
+        known, layers = (0, []) if self._stems is None else self._stems.longest(tokens)
+        known = min(known, len(tokens) - bool(len(whole.needed)))
+        if known:
+            state.prefix = continued(layers, known, [])
+        if known < len(tokens):
+            rest = Forward(whole.ids[:, known:], whole.positions[:, known:], None, whole.needed - known, whole.targets)
+            self._read(rest, state, totals, greedy)
+        layers = continued(state.prefix or [], known, state.captured or [])
+        if self._stems is not None:
+            self._stems.keep(tokens, layers, known)
+        self.reused += known
+        return layers
 
     def _mask(self, end: Ints | None) -> Tensor | None:
         """Return what to add to the scores of rows in which node j is seen by i iff j <= i < end[j]."""

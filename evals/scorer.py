@@ -1,14 +1,14 @@
 """The lm-eval model that scores a live transformers model whose weights change between calls.
 
-What requests share is planned from their tokens alone (`prefix_tree`), once; weights are only met in the passes, and no
-key, value or logit outlives a call, so nothing has to be reset when the weights change. A model whose attention
-cannot be shared is scored by lm-eval's own HFLM instead.
+What requests share is planned from their tokens alone (`prefix_tree`), once; weights are only met in the passes. No
+key, value or logit outlives a call, unless the caller says when the weights change: then stems are kept until it says
+so again. A model whose attention cannot be shared is scored by lm-eval's own HFLM instead.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ from evals.passes import Passes, probe
 from evals.plan import ROW, Budget, Plan, Request
 from evals.prefix_tree import build_plan
 from evals.results import Cost
+from evals.stems import Stems, room_for_stems
 from evals.stock import is_greedy, model_length, stock_scorer
 from evals.tokens import Tokens
 
@@ -73,6 +74,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._rows = rows
         self._patience = patience
         self._probed = False
+        self._stems: Stems | None = None
         self._plain: Any = None
         self.tokens = Tokens(tokenizer)
         self._cut: dict[str, tuple[Request, ...]] = {}
@@ -108,6 +110,14 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     def plans(self) -> tuple[Plan, ...]:
         """What has been planned so far."""
         return tuple(plan for _, plan in self._plans.values())
+
+    def weights_changed(self) -> None:
+        """Note that the model holds other weights; who says so once must say so after every change."""
+        self._stems = Stems(self._room)
+
+    @cached_property
+    def _room(self) -> int:
+        return room_for_stems(self.device)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
         """Render messages as a prompt."""
@@ -208,13 +218,13 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         if not requests:
             return []
         while True:
-            plan = self._planned(requests)
+            plan, passes = self._planned(requests), Passes(self.model, self.device, self._stems)
             try:
-                scores = Passes(self.model, self.device).score(plan)
+                scores = passes.score(plan)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self._halve(error)
                 continue
-            self.cost += Cost(plan.tokens_run, plan.tokens_full)
+            self.cost += Cost(plan.tokens_run - passes.reused, plan.tokens_full)
             return scores
 
     def _planned(self, requests: tuple[Request, ...]) -> Plan:
@@ -239,6 +249,9 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         _log.warning("memory ran out; %d tokens a pass from here on", smaller.tokens)
         self._budget, self._rows = smaller, max(1, self._rows // 2)
         self._plans.clear()
+        self._room = 0
+        if self._stems is not None:
+            self._stems = Stems(0)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
