@@ -16,6 +16,7 @@ none has seen; this, and naming, is not on the clock. Folders of parents are wri
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -144,9 +145,12 @@ def study_document(parents: Mapping[str, str], settings: argparse.Namespace, see
 
 
 def contend(task: Task, folder: Path) -> Outcome:
-    """Run a contender in a process of its own."""
+    """Run a contender in a process of its own; one that came to its end in an earlier run is not run again."""
     own = Path(task.folder)
     told, found = folder / f"{own.name}-task.json", folder / f"{own.name}-outcome.json"
+    if found.exists() and json.loads(told.read_text("utf-8")) == asdict(task):
+        return _outcome(found)
+    shutil.rmtree(own, ignore_errors=True)
     told.write_text(json.dumps(asdict(task)), "utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "experiments.bench.contenders", str(told), str(found)],
@@ -158,7 +162,11 @@ def contend(task: Task, folder: Path) -> Outcome:
     )
     if done.returncode:
         raise RuntimeError(f"{own.name} failed:\n" + "\n".join(done.stdout.splitlines()[-8:]))
-    outcome = json.loads(found.read_text("utf-8"))
+    return _outcome(found)
+
+
+def _outcome(file: Path) -> Outcome:
+    outcome = json.loads(file.read_text("utf-8"))
     return Outcome(**{**outcome, "entries": [Entry(**entry) for entry in outcome["entries"]]})
 
 
@@ -166,7 +174,7 @@ class Referee:
     """Scores what was named, with one judge for all."""
 
     def __init__(self, document: Mapping[str, Any], folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         study = LoadedStudy(dict(document), place="study")
         self.bench = Bench(study, (), "cpu", folder)
         self.bench.use(Store(default_url(folder), study))
@@ -175,7 +183,7 @@ class Referee:
 
     def write_tasks(self, folder: Path) -> None:
         """Write the search questions as task files of lm-eval."""
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for loaded in self.bench.tasks:
             write_task(loaded, self.bench.sets.search, folder)
 
@@ -201,25 +209,29 @@ class Referee:
         return finalists[name_winner(selection, {name: entry.value for name, entry in finalists.items()})]
 
 
-def play(seed: int, document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> list[Row]:
-    """Let all contenders search with one seed, and score what they name."""
-    folder.mkdir()
-    referee, questions = Referee(document, folder / "referee"), folder / "questions"
-    referee.write_tasks(questions)
-    tasks = [
-        Task(
+def tasks_of(document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> dict[str, Task]:
+    """Return how each contender is set up, by name."""
+    return {
+        name: Task(
             way="loop" if name == LOOP else "search",
             study={**document, "search": {**document["search"], **WAYS.get(name, {})}},
             folder=str(folder / f"run{number}"),
             seconds=60 * settings.minutes,
-            questions=str(questions),
+            questions=str(folder / "questions"),
             mergekit=settings.mergekit,
             batch_size=settings.batch,
         )
         for number, name in enumerate([*WAYS, LOOP])
-    ]
+    }
+
+
+def play(seed: int, document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> list[Row]:
+    """Let all contenders search with one seed, and score what they name."""
+    folder.mkdir(exist_ok=True)
+    referee, tasks = Referee(document, folder / "referee"), tasks_of(document, settings, folder)
+    referee.write_tasks(folder / "questions")
     with ThreadPoolExecutor(settings.jobs) as pool:
-        outcomes = dict(zip([*WAYS, LOOP], pool.map(lambda task: contend(task, folder), tasks), strict=True))
+        outcomes = dict(zip(tasks, pool.map(lambda task: contend(task, folder), tasks.values()), strict=True))
     named = {name: referee.named(outcome, select=name != LOOP) for name, outcome in outcomes.items()}
     tested = {name: referee.score(entry.recipe, "test") for name, entry in named.items()}
     objective = referee.bench.objective
@@ -270,7 +282,9 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=4, help="HFLM's batch size")
     parser.add_argument("--jobs", type=int, default=1, help="contenders at a time")
-    parser.add_argument("--work", type=Path, help="folder for 2 GB of parents and merges and for all answers; kept")
+    parser.add_argument(
+        "--work", type=Path, help="folder for 2 GB of parents and merges and for all answers; kept, and gone on with"
+    )
     parser.add_argument("--json", type=Path, help="raw figures")
     settings = parser.parse_args()
     disk = "mergekit-yaml" if settings.mergekit else "our disk merge"
