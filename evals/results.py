@@ -98,6 +98,10 @@ class Results:
     items: tuple[Item, ...] = field(default=(), repr=False, compare=False)
     aggregate: Aggregate | None = field(default=None, repr=False, compare=False)
 
+    def asked(self) -> int:
+        """Return the number of questions that were answered."""
+        return len(self.answers[["leaf", "question"]].drop_duplicates())
+
 
 def results_of(items: Sequence[Item], aggregate: Aggregate, cost: Cost) -> Results:
     """Make the table and the scores of `items`."""

@@ -1,19 +1,16 @@
 """The folder of a study: what lies where, and writing what a finished study leaves behind."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import isnan
 from pathlib import Path
 
+from experiments.answers import AnswersFile
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.tables import parents_against_winner, to_csv, to_markdown, trials_table
 from merge.documents import one_line
 from search.records import Outlook, TrialRecord, Verdict
-
-ANSWERS = ("name", "part", "task", "leaf", "question", "metric", "value", "weight")
 
 
 @dataclass(frozen=True)
@@ -93,29 +90,21 @@ class FolderWriter:
 
     folder: StudyFolder
     _records: list[TrialRecord] = field(default_factory=list)
+    _answers: AnswersFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._answers = AnswersFile(self.folder.answers)
 
     def started(self, outlook: Outlook) -> None:
-        """Begin the file of answers, under another name until the study is finished."""
+        """Go on with the file of answers, under another name until the study is finished."""
         del outlook
-        with self._partial.open("w", encoding="utf-8", newline="") as handle:
-            csv.writer(handle).writerow(ANSWERS)
+        self._answers.begin()
 
     def scored(self, record: TrialRecord) -> None:
-        """Append the answers of one candidate."""
-        if record.results is not None:
-            table = record.results.answers
-            columns = (table[name].tolist() for name in ("task", "leaf", "metric", "question", "value", "weight"))
-            rows = sorted(zip(*columns, strict=True))  # in whatever order they were asked
-            try:
-                with self._partial.open("a", encoding="utf-8", newline="") as handle:
-                    writer = csv.writer(handle, lineterminator="\n")
-                    for task, leaf, metric, question, value, weight in rows:
-                        told = "" if isnan(value) else value
-                        writer.writerow((record.name, record.part, task, leaf, question, metric, told, weight))
-            except OSError as error:
-                error.filename = str(self._partial)  # a write that fails does not name its file
-                raise
-        self._records.append(replace(record, results=None))  # answers of thousands of trials fill a memory
+        """Add the answers of one candidate."""
+        self._answers.add(record)
+        kept = replace(record, results=None, recipe_yaml="")  # those of thousands of trials fill a memory
+        self._records.append(kept)
 
     def finished(self, verdict: Verdict) -> None:
         """Write what a finished study leaves behind; the winner's recipe last, since others look for it.
@@ -125,7 +114,7 @@ class FolderWriter:
         told = json.dumps(asdict(verdict), indent=2, default=str) + "\n"
         if not (self.folder.verdict.is_file() and self.folder.verdict.read_text(encoding="utf-8") == told):
             self.folder.best.unlink(missing_ok=True)
-        self._partial.replace(self.folder.answers)
+        self._answers.finish()
         trials = [record for record in self._records if record.part == "search"]
         write_text_atomically(self.folder.trials, to_csv(trials_table(trials)))
         write_text_atomically(self.folder.table, verdict_page(verdict))
@@ -141,10 +130,6 @@ class FolderWriter:
             scores = ", ".join(f"{name} {value:.4f}" for name, value in point.scores.items())
             told = one_line(f"{point.name}: {scores} on the search questions")
             write_text_atomically(self.folder.front / f"{number}.yaml", f"# {told}\n{point.recipe_yaml}")
-
-    @property
-    def _partial(self) -> Path:
-        return self.folder.answers.with_suffix(".csv.partial")
 
 
 def verdict_table(verdict: Verdict, names: Sequence[str] | None = None) -> str:

@@ -1,13 +1,15 @@
 """Live progress of a search on the terminal: a line per candidate, a bar with the best so far and the time left."""
 
-from dataclasses import dataclass, field
-from statistics import fmean
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from search.records import Outlook, TrialRecord, Verdict
+
+SHOWN = 20
+"""Trials of an earlier run that are shown again, the last ones; all stand in the report."""
 
 
 @dataclass
@@ -23,7 +25,8 @@ class ConsoleProgress:
     _task: TaskID | None = None
     _best: tuple[float, str] = (float("-inf"), "none")
     _outlook: Outlook | None = None
-    _durations: list[float] = field(default_factory=list)
+    _done: int = 0
+    _seconds: float = 0.0
 
     def started(self, outlook: Outlook) -> None:
         """Print what is about to happen."""
@@ -42,13 +45,18 @@ class ConsoleProgress:
     def scored(self, record: TrialRecord) -> None:
         """Print one candidate."""
         if record.kind == "trial":
-            self._durations.append(record.ended - record.started)
+            self._done += 1
+            self._seconds += record.ended - record.started
         value = record.metrics.get("objective")
         if value is not None and record.part == "search" and record.state == "complete" and value > self._best[0]:
             self._best = (value, record.name)
+        if record.kind == "trial" and self._done == 1 and self._past:
+            self.console.print(f"trial     {self._past} of an earlier run, not shown again", highlight=False)
+        if record.kind == "trial" and self._done <= self._past:
+            return
         self.console.print(self._line(record), highlight=False)
         if self._bar is not None and self._task is not None and record.part == "search":
-            self._bar.update(self._task, completed=len(self._durations), state=self._state())
+            self._bar.update(self._task, completed=self._done, state=self._state())
         if self._bar is not None and self._task is not None and record.part != "search":
             self._bar.update(self._task, state=f"{record.part} questions")
 
@@ -63,15 +71,20 @@ class ConsoleProgress:
             self._bar.stop()
             self._bar = None
 
+    @property
+    def _past(self) -> int:
+        """The number of an earlier run's trials that are not shown."""
+        return 0 if self._outlook is None else max(0, self._outlook.done - SHOWN)
+
     def _state(self) -> str:
         left = self._left()
         return f"best {self._best[0]:.4f} ({self._best[1]})" + (f", {_duration(left)} left" if left else "")
 
     def _left(self) -> float | None:
         """Return the seconds that the remaining trials will take, going by the ones so far."""
-        if self._outlook is None or not self._durations:
+        if self._outlook is None or not self._done:
             return None
-        return fmean(self._durations) * max(0, self._outlook.trials - len(self._durations))
+        return self._seconds / self._done * max(0, self._outlook.trials - self._done)
 
     def _line(self, record: TrialRecord) -> str:
         head = f"{record.kind:9s} {escape(record.name):21s} {escape(record.family):16s}"

@@ -301,9 +301,7 @@ class Run:
         if rung is not None:
             self._climbed.append((rung.value(results), scored.value))
         leads = bool(entry.family) or self.settings.race_against == "everyone"
-        self.standing.enter(
-            replace(entry, values=values, violation=self._violation(scored)), results.answers, leads=leads
-        )
+        self.standing.enter(replace(entry, values=values, violation=self._violation(scored)), results, leads=leads)
 
     @staticmethod
     def _compared(entry: Entry) -> tuple[float, ...]:

@@ -1,7 +1,8 @@
 """The objective: what a study's tasks are worth together, and how sure a difference is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,10 @@ BITS_PER_BYTE = "gold_bits_per_byte"
 GOLD_PROBABILITY = "gold_prob"
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.uint16]
+"""How often a question is drawn, shape (draws, questions)."""
+KEPT = 64_000_000
+"""Counts of a bootstrap that are kept for the next one on as many questions: drawing them is most of its time."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,13 @@ class Objective:
         Questions are drawn with replacement inside each task, the same ones for both (Efron & Tibshirani, 1993,
         chapter 13; Koehn, 2004, for the paired form on test sets).
         """
-        rng = np.random.default_rng(seed)
+        columns = [paired(one.answers, other.answers, term.label, term.metric) for term in self.counted]
         draws = np.zeros(samples)
-        for term in self.counted:
-            a, b, weight = paired(one.answers, other.answers, term.label, term.metric)
-            counts = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=samples) * weight
-            total = counts.sum(axis=1)
-            draws += term.weight * (term.utility(counts @ a / total) - term.utility(counts @ b / total))
+        for term, column, counts in zip(
+            self.counted, columns, _draws(tuple(len(a) for a, _, _ in columns), samples, seed), strict=True
+        ):
+            mine, theirs, total = _sums(counts, column)
+            draws += term.weight * (term.utility(mine / total) - term.utility(theirs / total))
         tail = 100 * (1 - level) / 2
         low, high = np.percentile(draws, [tail, 100 - tail])
         return Interval(self.value(one) - self.value(other), float(low), float(high), level)
@@ -135,6 +140,38 @@ class Objective:
             values = term.utility(mine) - term.utility(theirs)
             found[term.label] = Gains(values, asked, tuple(question for question in b if question not in a))
         return found
+
+
+def _draws(sizes: tuple[int, ...], samples: int, seed: int) -> Iterable[Counts]:
+    """Return how often each question is drawn, task by task; kept for the next comparison unless they are many."""
+    return _kept_draws(sizes, samples, seed) if sum(sizes) * samples <= KEPT else _drawn(sizes, samples, seed)
+
+
+@lru_cache(maxsize=1)
+def _kept_draws(sizes: tuple[int, ...], samples: int, seed: int) -> tuple[Counts, ...]:
+    return tuple(_drawn(sizes, samples, seed))
+
+
+def _drawn(sizes: tuple[int, ...], samples: int, seed: int) -> Iterator[Counts]:
+    rng = np.random.default_rng(seed)
+    for size in sizes:
+        counts = np.empty((samples, size), np.uint16)
+        for part in _chunks(counts):
+            part[:] = rng.multinomial(size, np.full(size, 1 / size), size=len(part))
+        yield counts
+
+
+def _sums(counts: Counts, column: tuple[Array, Array, Array]) -> Array:
+    """Return the weighted sums of both candidates' values, and of the weights, in every draw, shape (3, draws)."""
+    a, b, weight = column
+    values = np.stack([a * weight, b * weight, weight], axis=1)
+    return np.concatenate([part.astype(np.float64) @ values for part in _chunks(counts)]).T
+
+
+def _chunks(counts: Counts) -> Iterator[Counts]:
+    """Go through some draws at a time, so that no more than a few megabytes are worked on at once."""
+    step = max(1, 1_000_000 // max(1, counts.shape[1]))
+    return (counts[start : start + step] for start in range(0, len(counts), step))
 
 
 def question_values(objective: Objective, answers: pd.DataFrame) -> "pd.Series[float]":

@@ -6,8 +6,10 @@ as JSON numbers a study of thousands of trials would fill its memory.
 
 import base64
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,36 @@ NOT_ASKED = np.uint32(0xFFFFFFFF)
 """The bits of an answer that is not there; no answer that is not a number has them."""
 
 
+class _Kept(Results):
+    """Answers as the store keeps them: their table is made when it is first asked for.
+
+    Of thousands of trials that a study goes through when it is opened, only the leaders' tables are.
+    """
+
+    _columns: Sequence[Mapping[str, Any]]
+    _questions: Sequence[Question]
+
+    def __init__(self, record: Mapping[str, Any], questions: Sequence[Question]) -> None:
+        scores = {name: Score(**score) for name, score in record["scores"].items()}
+        given = {"scores": scores, "cost": Cost(**record["cost"]), "items": (), "aggregate": None}
+        self.__dict__.update(given, _columns=record["answers"], _questions=questions)
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """Return the table of answers."""
+        return _table(self._columns, self._questions)
+
+    def asked(self) -> int:
+        """Return the number of questions that were answered."""
+        counts = Counter(question.task for question in self._questions)
+        found: dict[str, NDArray[np.bool_]] = {}
+        for column in self._columns:
+            leaf = column["leaf"]
+            mask = _bits(column["values"], counts[leaf]) != NOT_ASKED
+            found[leaf] = mask if leaf not in found else found[leaf] | mask
+        return int(sum(mask.sum() for mask in found.values()))
+
+
 def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
     """Return the scored candidate of a record.
 
@@ -31,8 +63,12 @@ def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
         record: What ``pack`` gave.
         questions: The questions of its part, in the order of that time.
     """
+    seconds, stopped_after, behind = Seconds(**record["seconds"]), record.get("stopped_after"), record.get("behind")
+    return Scored(_Kept(record, questions), record["value"], stopped_after, seconds, behind=behind)
+
+
+def _table(columns: Sequence[Mapping[str, Any]], questions: Sequence[Question]) -> pd.DataFrame:
     by_leaf = {leaf: np.array(ids, dtype=object) for leaf, ids in _by_leaf(questions).items()}
-    columns = record["answers"]
     bits = [_bits(column["values"], len(by_leaf[column["leaf"]])) for column in columns]
     asked = [one != NOT_ASKED for one in bits]
     weights = [
@@ -45,7 +81,7 @@ def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
         return np.repeat(np.array([column[key] for column in columns], dtype=object), counts)
 
     ids = [by_leaf[column["leaf"]][mask] for column, mask in zip(columns, asked, strict=True)]
-    answers = pd.DataFrame(
+    return pd.DataFrame(
         {
             "task": named("task"),
             "leaf": named("leaf"),
@@ -55,10 +91,6 @@ def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
             "weight": _numbers(one[mask] for one, mask in zip(weights, asked, strict=True)),
         }
     )
-    scores = {name: Score(**score) for name, score in record["scores"].items()}
-    results = Results(answers=answers, scores=scores, cost=Cost(**record["cost"]))
-    seconds, stopped_after, behind = Seconds(**record["seconds"]), record.get("stopped_after"), record.get("behind")
-    return Scored(results, record["value"], stopped_after, seconds, behind=behind)
 
 
 def pack(scored: Scored, questions: Sequence[Question]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from evals.results import Results
 from merge.recipe import Recipe
 from search.errors import SearchStoppedError
 from search.front import front
@@ -57,22 +58,23 @@ class Standing:
     failures: list[Failed] = field(default_factory=list)
     idle: int = 0
 
-    def enter(self, entry: Entry, answers: pd.DataFrame, *, leads: bool = True) -> None:
+    def enter(self, entry: Entry, results: Results, *, leads: bool = True) -> None:
         """Take up a recipe that answered every question; the first of two equals leads.
 
         Args:
             entry: The recipe.
-            answers: What it answered.
+            results: What it answered; of one that does not lead, nobody looks at the table.
             leads: Whether candidates may race against it.
         """
         self.full.append(entry)
         if entry.violation > 0 or not leads:
             return
-        contenders = [*self.leaders, (entry, answers)]
-        leading = [contenders[place] for place in front([_compared(one) for one, _ in contenders])]
-        if leading[-1][0] is entry:
+        contenders = [*(leader for leader, _ in self.leaders), entry]
+        leading = front([_compared(one) for one in contenders])
+        new = [] if leading[-1] < len(self.leaders) else [(entry, results.answers)]
+        if new:
             self.idle = 0
-        self.leaders = leading
+        self.leaders = [self.leaders[place] for place in leading if place < len(self.leaders)] + new
 
     def told(self, values: Sequence[float], *, beaten: bool, violation: float = 0.0) -> tuple[float, ...]:
         """Return what the sampler is told of a candidate.

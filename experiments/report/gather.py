@@ -82,9 +82,8 @@ class _Collector:
         if results is None:
             self.entries.append(Entry(record, 0, Cost()))
             return
-        asked = len(results.answers[["leaf", "question"]].drop_duplicates())
         kept = record if record.part == "test" else replace(record, results=None)
-        self.entries.append(Entry(kept, asked, results.cost))
+        self.entries.append(Entry(kept, results.asked(), results.cost))
 
     def finished(self, verdict: Verdict) -> None:
         del verdict

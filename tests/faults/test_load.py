@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import event
 
 from evals.questions import Question
+from experiments.answers import AnswersFile
 from experiments.folder import FolderWriter, StudyFolder
+from search import packed
 from search.loop import Run
 from search.packed import RECORD, pack, unpack
-from search.records import Scored
+from search.records import Scored, TrialRecord
 from search.store import Store
 from tests.faults.made_up import bench_of
 from tests.search.answers import answers
@@ -93,3 +95,51 @@ def test_what_writes_the_tables_keeps_no_answers(tmp_path: Path) -> None:
     Run(study, store, bench_of(study), writer).to_the_end()
     assert {record.results for record in writer._records} == {None}
     assert all(isinstance(c["values"], str) for t in store.finished() for c in t.user_attrs[RECORD]["answers"])
+
+
+def a_record(name: str, number: int) -> TrialRecord:
+    """Return a trial with answers of its own."""
+    results = answers({("t", "acc"): np.arange(5) % (number + 2) == 0})
+    facts: dict[str, Any] = {"study": "s", "study_id": "s", "family": "f", "kind": "trial", "params": {}, "metrics": {}}
+    times: dict[str, Any] = {"started": 1.0, "ended": 2.0, "parts": {}, "state": "complete", "reason": None}
+    return TrialRecord(name=name, number=number, recipe_yaml="", results=results, **facts, **times)
+
+
+def written(file: Path, records: list[TrialRecord], *, killed: bool = False) -> bytes:
+    """Write a file of answers, as a study does from its beginning; return what stands there."""
+    told = AnswersFile(file)
+    told.begin()
+    for record in records:
+        told.add(record)
+    if not killed:
+        told.finish()
+    return file.read_bytes() if file.exists() else b""
+
+
+def test_answers_that_stand_in_the_file_are_not_written_again(tmp_path: Path) -> None:
+    file, trials = tmp_path / "answers.csv", [a_record(f"trial {number}", number) for number in range(4)]
+    others = [*trials[:2], a_record("finalist", -1), trials[2]]
+    whole = written(file, trials)
+    changed = file.stat().st_mtime_ns
+    assert written(file, trials) == whole
+    assert file.stat().st_mtime_ns == changed, "the same answers were written again"
+    assert written(file, others) == written(tmp_path / "others.csv", others)
+    written(file, trials[:3], killed=True)
+    with file.with_suffix(".csv.partial").open("ab") as handle:
+        handle.write(b"half a li")
+    assert written(file, trials) == whole
+    file.write_bytes(whole.replace(b"trial 1", b"trial 9", 1))
+    assert written(file, trials) == whole, "what was changed by hand was kept"
+    file.unlink()
+    assert written(file, trials) == whole
+
+
+def test_of_many_trials_only_the_leaders_answers_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = fake_study(search={"trials": TRIALS, "race": False})
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    Run(study, Store(url, study), bench_of(study), FolderWriter(StudyFolder(tmp_path))).to_the_end()
+    unpacked: list[int] = []
+    table = packed._table
+    monkeypatch.setattr(packed, "_table", lambda *given: unpacked.append(1) or table(*given))
+    Run(study, Store(url, study), bench_of(study), FolderWriter(StudyFolder(tmp_path))).to_the_end()
+    assert len(unpacked) < TRIALS

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from evals.results import Cost, Results
 from evals.statistics import Interval
 from experiments.words import verdict_lines
 from merge.recipe import Recipe
@@ -19,7 +20,7 @@ from search.records import Comparison, Failed, Verdict
 from search.rung import ranks
 from search.standing import Entry, Standing
 
-NOTHING = pd.DataFrame()
+NOTHING = Results(pd.DataFrame(), {}, Cost())
 RECIPE = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "a"}]}, place="t")
 
 
