@@ -197,7 +197,19 @@ class _Full:
         }
 
     def tell(self, told: Sequence[tuple[Mapping[str, Sequence[float]], float]]) -> None:
+        """Tell a generation; as long as no generation's middle half ever differed, the whole one sizes the penalty.
+
+        Where the race stopped most of the first generation, their costs are equal, and the library would take the
+        median of no spread at all: penalties that are no numbers.
+        """
+        spreads: list[float] = self._cma._iqhist_values
+        costs = sorted(cost for _, cost in told)
+        borrowed = not spreads and costs[3 * len(costs) // 4] == costs[len(costs) // 4]
+        if borrowed:
+            spreads.append(costs[-1] - costs[0] or 1.0)
         self._cma.tell([(self._solution(solution), cost) for solution, cost in told])
+        if borrowed:
+            spreads.clear()
 
     def _solution(self, kept: Mapping[str, Sequence[float]]) -> Any:
         chosen = None

@@ -138,8 +138,13 @@ def test_of_many_trials_only_the_leaders_answers_are_unpacked(tmp_path: Path, mo
     study = fake_study(search={"trials": TRIALS, "race": False})
     url = f"sqlite:///{tmp_path / 'study.db'}"
     Run(study, Store(url, study), bench_of(study), FolderWriter(StudyFolder(tmp_path))).to_the_end()
-    unpacked: list[int] = []
+    unpacked: list[Any] = []
     table = packed._table
-    monkeypatch.setattr(packed, "_table", lambda *given: unpacked.append(1) or table(*given))
+
+    def counted(*given: Any) -> Any:
+        unpacked.append(given)
+        return table(*given)
+
+    monkeypatch.setattr(packed, "_table", counted)
     Run(study, Store(url, study), bench_of(study), FolderWriter(StudyFolder(tmp_path))).to_the_end()
     assert len(unpacked) < TRIALS

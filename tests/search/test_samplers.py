@@ -121,6 +121,13 @@ def test_cmaes_learns_choices_and_whole_numbers() -> None:
     assert np.mean([one["models.b.weight"] == 3 for one in late]) > 0.5
 
 
+def test_cmaes_learns_from_a_generation_that_the_race_stopped_but_for_one() -> None:
+    best = iter([0.0] * 3 + [1.0] + [0.0] * 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(run("cmaes", spaces(two=TWO), lambda _: next(best), 12)) == 12
+
+
 def test_cmaes_is_separable_above_twenty_dimensions() -> None:
     models = [{"model": f"m{i}", "parameters": {"weight": NUMBER}} for i in range(24)]
     space = spaces(many={"merge_method": "linear", "models": models})
