@@ -49,6 +49,13 @@ SHOTS = {
 }  # fmt: skip
 """Examples in a prompt as the boards' own pages say."""
 MUSR_ROWS = {"murder_mysteries": 250, "object_placements": 256, "team_allocation": 250}
+# EleutherAI/pythia-12b: right answers in percent, or their number where not of 250, per subtask of BBH, in the order of
+# the names (data set open-llm-leaderboard/EleutherAI__pythia-12b-details), and the board's row of it.
+PYTHIA_BBH = (
+    66.8, 99 / 1.87, 16.0, 33.6, 47.6, 10.4, 48.4, 19.2, 14.8, 34.4, 28.8, 46.8,
+    27.2, 33 / 1.46, 17.2, 28.4, 22.0, 74 / 1.78, 46.0, 26.8, 17.2, 13.2, 32.4, 48.8,
+)  # fmt: skip
+PYTHIA = {"leaderboard_ifeval": 24.71, "leaderboard_bbh": 4.99, "leaderboard_musr": 3.79, "leaderboard_mmlu_pro": 1.21}
 OPENCHAT = {"ifeval": 59.61, "bbh": 24.06, "math_hard": 6.80, "gpqa": 7.61, "musr": 11.78, "mmlu_pro": 25.44}
 
 
@@ -136,6 +143,22 @@ def test_musr_is_normalised_by_subtask_as_published(model: str) -> None:
         shown = suite.shown(results_of(suite, {"leaderboard_musr": 0.0}, {"leaderboard_musr": leaves}))
         found += math.isclose(100 * shown["leaderboard_musr"], normalised["musr"], rel_tol=1e-9)
     assert found
+
+
+def test_bbh_and_the_others_of_one_model_are_normalised_by_subtask_as_published() -> None:
+    suite, musr = load_suite("open-llm-v2").only(list(PYTHIA)), (0.528, 63 / 256, 0.32)
+    names = sorted(name for name in suite.choices if name.startswith("leaderboard_bbh_"))
+    leaves = {
+        "leaderboard_bbh": {name: value / 100 for name, value in zip(names, PYTHIA_BBH, strict=True)},
+        "leaderboard_musr": dict(zip((f"leaderboard_musr_{name}" for name in MUSR_ROWS), musr, strict=True)),
+        "leaderboard_mmlu_pro": {"leaderboard_mmlu_pro": 0.11087101063829788},
+    }
+    values = dict.fromkeys(PYTHIA, 0.11087101063829788)
+    results = results_of(suite, values, leaves)
+    for metric, value in (("prompt", 0.18853974121996303), ("inst", 0.3057553956834532)):
+        results.scores[f"leaderboard_ifeval/{metric}_level_strict_acc"] = Score(value, 0.01, 541, True)
+    shown = {name: round(100 * value, 2) for name, value in suite.shown(results).items()}
+    assert shown == pytest.approx(PYTHIA)
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
