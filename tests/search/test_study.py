@@ -1,12 +1,14 @@
 """Study files: what is accepted, and one line per fault with its place."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from experiments.run import Overrides
 from search.errors import StudyError
-from search.study import LoadedStudy, differences, parse_study
+from search.study import LoadedStudy, differences, load_study, parse_study
 
 GOOD: dict[str, Any] = {
     "study": "s",
@@ -94,3 +96,13 @@ def test_only_the_budget_may_change_without_making_another_study() -> None:
     assert study.digest() == larger.digest()
     assert study.digest() != other.digest()
     assert list(differences(study.identity(), other.identity())) == ["search.seed: 0 -> 7"]
+
+
+def test_the_command_line_changes_the_budget_of_a_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(GOOD), encoding="utf-8")
+    told = Overrides(trials=9, max_hours=0.5, patience=4, workers=2).apply(file)
+    section = told.file.search
+    assert (section.trials, section.max_hours, section.patience, section.workers) == (9, 0.5, 4, 2)
+    assert told.digest() == Overrides().apply(file).digest() == load_study(file).digest()
+    assert Overrides(data=str(tmp_path)).apply(file).file.evaluate.data == str(tmp_path.resolve())
