@@ -11,6 +11,7 @@ import torch
 from merge.checkpoint import Checkpoint
 from merge.compatibility import Differences
 from merge.errors import RecipeError
+from merge.inferred import is_inferred, outer_depth
 from merge.layers import (
     COUNT_KEYS,
     comes_first,
@@ -141,14 +142,16 @@ class Planner:
             for reference, _ in piece.sources:
                 outside = (n for n in part.names(reference) if part.stack(reference).split(n) is None)
                 seen.update(dict.fromkeys(n for n in outside if not is_recomputed(n, compat=self.compat)))
+        inferred = self.compat and is_inferred(self.opened(pieces[0].sources[0][0]).config)
         for name in seen:
-            piece = pieces[0] if comes_first(name) else pieces[-1]
+            piece = pieces[0] if inferred or comes_first(name) else pieces[-1]
             sources = piece.sources[: len(pieces[0].sources)] if self.compat else piece.sources
             inputs = {reference: outer_name(self.opened(reference), name) for reference, _ in sources}
             if not any(name in self.opened(reference) for reference in inputs):
                 continue
             if self._all_have(inputs):
-                yield Place(name, piece, 0.0, inputs, vocabulary=is_embedding(name) or is_head(name))
+                depth = outer_depth(name) if self.compat else 0.0
+                yield Place(name, piece, depth, inputs, vocabulary=is_embedding(name) or is_head(name))
 
     def _all_have(self, inputs: Mapping[str, str]) -> bool:
         lacking = [(reference, name) for reference, name in inputs.items() if name not in self.opened(reference)]
@@ -236,7 +239,8 @@ class Planner:
         """Return a config for the layers that a part takes of the donor, or of the first source where it has none."""
         taken = [layer for piece in part.pieces for layer in range(*self._donor_range(piece, donor))]
         count = part.stack(donor).count
-        if taken == list(range(count)) or (self.compat and len(taken) == count):
+        unseen = len(taken) == count or is_inferred(config)
+        if taken == list(range(count)) or (self.compat and unseen):
             return config
         key = section(config, part.role)
         stated = config if key is None else config[key]
