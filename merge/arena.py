@@ -5,7 +5,9 @@ copy.
 """
 
 import mmap
+from collections.abc import Sequence
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 import torch
@@ -39,6 +41,20 @@ class Arena:
         piece = torch.frombuffer(self._chunk, dtype=torch.uint8, count=size, offset=self._used)
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
         return piece.view(tensor.dtype).view(tensor.shape)
+
+
+class Room:
+    """Memory for one tensor at a time, used again for the next, so that the system hands out its pages once."""
+
+    def __init__(self) -> None:
+        self._bytes = torch.empty(0, dtype=torch.uint8)
+
+    def take(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Return an unset tensor; the one before must no longer be used."""
+        size = prod(shape) * dtype.itemsize
+        if size > len(self._bytes):
+            self._bytes = Arena().empty_like(torch.empty(size, dtype=torch.uint8, device="meta"))
+        return self._bytes[:size].view(dtype).view(tuple(shape))
 
 
 def settle(model: nn.Module) -> None:

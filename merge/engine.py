@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from merge import fused
+from merge.arena import Room
 from merge.arithmetic import Arithmetic
 from merge.chat_template import chat_template
 from merge.checkpoint import Checkpoint, open_checkpoint
@@ -219,8 +220,10 @@ class Merger:
         return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
     def _results(self, plan: Plan, run: _Run) -> Iterator[Tensor]:
+        """Return the merged tensors, all in the same memory: each is gone when the next is asked for."""
+        room = Room()
         for tensor in plan.tensors:
-            result = torch.empty(tensor.shape, dtype=tensor.dtype)
+            result = room.take(tensor.shape, tensor.dtype)
             with torch.no_grad(), _one_thread():
                 self._merge(tensor, run, result)
             yield result

@@ -7,6 +7,7 @@ import typer
 
 from experiments.commands.options import IDLE, ModelsRoot
 from experiments.faults import explained
+from experiments.uncollected import uncollected
 
 
 def merge_command(
@@ -57,8 +58,9 @@ def merge_command(
     verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, **IDLE)] = 0,
 ) -> None:
     """Build the model folder of a recipe, one tensor at a time."""
-    from experiments.build import BuildOptions, build_model
-    from experiments.mergekit_flags import idle_flags
+    with uncollected():
+        from experiments.build import BuildOptions, build_model
+        from experiments.mergekit_flags import idle_flags
 
     options = BuildOptions(
         seed=random_seed,

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from merge.arena import CHUNK, Arena, settle
+from merge.arena import CHUNK, Arena, Room, settle
 
 
 def test_what_is_kept_is_a_copy_of_its_own() -> None:
@@ -33,3 +33,11 @@ def test_a_settled_model_computes_the_same_and_stays_tied() -> None:
     settle(model)
     assert torch.equal(model(torch.ones(1, 4)), wanted)
     assert first.weight.data_ptr() == second.weight.data_ptr()
+
+
+def test_a_room_gives_the_same_memory_again_and_grows_where_it_must() -> None:
+    room = Room()
+    small, large = room.take((3, 5), torch.bfloat16), room.take((700, 4), torch.float32)
+    assert (small.shape, small.dtype, large.shape, large.dtype) == ((3, 5), torch.bfloat16, (700, 4), torch.float32)
+    assert room.take((), torch.float32).shape == ()
+    assert room.take((700, 4), torch.float32).data_ptr() == large.data_ptr()
