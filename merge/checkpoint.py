@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from merge.adapter import Adapter
+from merge.cut_files import tell_of_cut_files
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
 from merge.links import check_links
@@ -103,6 +104,7 @@ class Checkpoint:
             stored = self._pickled.tensor(name)
         else:
             if header.file not in self._open:
+                tell_of_cut_files()
                 self._open[header.file] = safe_open(header.file, framework="pt")
             stored = self._open[header.file].get_tensor(name)
         assert isinstance(stored, Tensor)
@@ -124,8 +126,7 @@ class Checkpoint:
         """Return the SHA-256 over the contents of all files of weights (headers included)."""
         digest = hashlib.sha256()
         for file in self.files:
-            status = file.stat()
-            digest.update(f"{file.name}\0{_file_digest(file, status.st_size, status.st_mtime_ns)}\n".encode())
+            digest.update(f"{file.name}\0{_file_digest(file, *_stamp(file))}\n".encode())
         return digest.hexdigest()
 
     def _header(self, name: str) -> Header:
@@ -188,7 +189,13 @@ def _json(file: Path, reference: str) -> dict[str, Any]:
     return document
 
 
+def _stamp(file: Path) -> tuple[int, int, int, int]:
+    """Return what tells that a file was changed; its time of change cannot be set back as that of its content can."""
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @lru_cache(maxsize=1024)
-def _file_digest(file: Path, size: int, changed: int) -> str:  # noqa: ARG001
+def _file_digest(file: Path, *stamp: int) -> str:  # noqa: ARG001
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

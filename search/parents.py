@@ -73,13 +73,13 @@ def _beside(folder: Path) -> dict[str, str]:
     return {file.name: _digest(file, *_stamp(file)) for file in files}
 
 
-def _stamp(file: Path) -> tuple[int, int, int]:
+def _stamp(file: Path) -> tuple[int, int, int, int]:
     status = file.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @lru_cache(maxsize=1024)
-def _digest(file: Path, number: int, size: int, changed: int) -> str:
+def _digest(file: Path, *stamp: int) -> str:
     """Return the SHA-256 of a file; one of another number, size or time is read again."""
-    del number, size, changed
+    del stamp
     return file_digest(file)

@@ -1,6 +1,5 @@
 """Studies on made-up answers in processes of their own, for tests that kill them."""
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,19 +11,12 @@ from search.patience import LONGEST, Patience
 from search.pause import Pause
 from search.store import Store
 from search.study import LoadedStudy
+from tests.faults.forks import context
 from tests.search.fake import FakeBench, fake_study
 from tests.search.recorder import Recorder
 from tests.search.test_run import skilled
 
-PRELOAD = ["tests.faults.made_up"]
 ACC = Objective((Term("t", "acc", 1.0, True),))
-
-
-def context() -> Any:
-    """Return a context whose processes begin with everything imported."""
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(PRELOAD)
-    return made
 
 
 def slow(seconds: float) -> Callable[..., Any]:

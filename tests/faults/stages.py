@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import multiprocessing
 import os
 import random
 import signal
@@ -14,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["tests.faults.stages", "tests.faults.warm"]
+from tests.faults.forks import context
+
 SEARCH = ("ask", "merge", "score", "tell", "mlflow")
 AFTER = ("report", "export")
 BEGIN, END = "begin", "end"
@@ -42,13 +42,6 @@ HOOKS = (
     Hook("report", "experiments.report.page", "write_report"),
     Hook("export", "experiments.export", "export_winner"),
 )
-
-
-def context() -> Any:
-    """Return a context whose processes begin with everything imported."""
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(PRELOAD)
-    return made
 
 
 def command(words: list[str], home: Path, stage: str | None, turn: int, pipe: Any) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from search.store import Store
-from tests.faults.made_up import context, lead
+from tests.faults.forks import context
+from tests.faults.made_up import lead
 from tests.search.fake import fake_study
 
 KILLS = int(os.environ.get("MERGESEARCH_KILLS", "6"))

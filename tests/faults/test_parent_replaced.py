@@ -1,4 +1,4 @@
-"""A parent's file that is replaced during a study: refused in one line, at the next start and before it is scored."""
+"""A parent's file that is replaced, overwritten or cut off during a study: refused in one line before it is scored."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForCausalLM
 
+from merge.engine import Merger
+from merge.recipe import Recipe
 from search.errors import StoreError
 from search.records import TrialRecord
 from search.study import parse_study
 from search.workers import run_search
 from tests.experiments.test_cli import run
+from tests.faults.forks import context
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
 from tests.tiny import make_family
@@ -42,6 +47,14 @@ def put(file: Path, content: bytes) -> None:
     beside.replace(file)
 
 
+def overwrite(file: Path) -> None:
+    """Write other weights into the very file, and put its time back."""
+    content, times = other_weights(file), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    with file.open("rb+") as handle:
+        handle.write(content)
+    os.utime(file, ns=times)
+
+
 def other_weights(file: Path) -> bytes:
     """Return a file of weights with one bit of its last tensor changed."""
     content = bytearray(file.read_bytes())
@@ -66,10 +79,12 @@ def test_a_file_replaced_while_the_study_runs_is_noticed_before_the_next_candida
     tmp_path: Path, models: Path
 ) -> None:
     weights, words = models / "science" / "model.safetensors", models / "science" / "tokenizer.json"
-    study = parse_study(tiny_study(), place="tiny.yaml")
+    study = parse_study(tiny_study(trials=8), place="tiny.yaml")
     changes: list[tuple[Path, Callable[[], None]]] = [
         (weights, lambda: put(weights, other_weights(weights))),
         (words, lambda: put(words, words.read_bytes() + b" ")),
+        (weights, lambda: overwrite(weights)),
+        (weights, lambda: os.truncate(weights, 8192)),
         (weights, weights.unlink),
     ]
     for done, (file, change) in enumerate(changes, start=1):
@@ -78,9 +93,31 @@ def test_a_file_replaced_while_the_study_runs_is_noticed_before_the_next_candida
             run_search(study, tmp_path / "study", observer=heard, models_roots=[models])
         assert len(heard.trials()) == done
         put(file, before)
-    heard = Meddling(turn=4, meddle=lambda: os.utime(weights, (1, 1)))
+    heard = Meddling(turn=len(changes) + 1, meddle=lambda: os.utime(weights, (1, 1)))
     run_search(study, tmp_path / "study", observer=heard, models_roots=[models])
-    assert len(heard.trials()) == 6
+    assert len(heard.trials()) == 8
+
+
+def merge_a_cut_file(models: Path, log: Path) -> None:
+    """Merge mapped parents, cut one off, and merge again; what is said goes to a file."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    merger = Merger([models], keep_bytes=0)
+    live = AutoModelForCausalLM.from_pretrained(models / "base", dtype=torch.float32)
+    for weight in (0.5, 0.3):
+        pair = [{"model": name, "parameters": {"weight": weight, "density": 0.5}} for name in ("math", "science")]
+        document = {"merge_method": "ties", "base_model": "base", "models": pair}
+        merger.merge_live(Recipe.from_mapping(document, place="recipe.yaml"), live)
+        os.truncate(models / "math" / "model.safetensors", 8192)
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_ends_the_process_in_one_line(tmp_path: Path) -> None:
+    models = make_family(tmp_path / "models")
+    process = context().Process(target=merge_a_cut_file, args=(models, tmp_path / "log"))
+    process.start()
+    process.join()
+    (said,) = (line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("error: "))
+    assert said.startswith(f"error: {models / 'math' / 'model.safetensors'}: was cut off while it was read; ")
+    assert process.exitcode == 1
 
 
 def test_the_command_line_refuses_the_next_start_and_the_export(tmp_path: Path, models: Path) -> None:

@@ -19,7 +19,8 @@ from search.records import Failed
 from search.store import Store
 from search.study import parse_study
 from search.workers import run_search
-from tests.faults.made_up import Helpers, context, help_out, lead
+from tests.faults.forks import context
+from tests.faults.made_up import Helpers, help_out, lead
 from tests.search.fake import fake_study
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study

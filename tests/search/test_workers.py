@@ -21,7 +21,8 @@ from search.proposals import prepare_proposals
 from search.records import Failed
 from search.store import Store
 from search.study import parse_study
-from tests.faults.made_up import Helpers, context, help_out, lead
+from tests.faults.forks import context
+from tests.faults.made_up import Helpers, help_out, lead
 from tests.merge.parents import recipe_of, write_family
 from tests.search.fake import fake_study
 from tests.search.recorder import Recorder
