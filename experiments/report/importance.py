@@ -1,10 +1,12 @@
 """Which holes mattered: Optuna's importances (fANOVA) on the fully scored trials, family by family."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
@@ -13,6 +15,8 @@ from search.space import SearchSpace
 
 ENOUGH = 12
 """Fewer fully scored trials of a family tell nothing about its holes."""
+MOST = 1000
+"""Of more trials than this so many are taken: the time that importances take grows faster than the trials."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Importances:
 
     Attributes:
         family: The family.
-        trials: Fully scored trials behind them.
+        trials: Fully scored trials behind them, all or as many as are taken.
         shares: Hole to its share of the objective's variance, largest first; empty where there are too few trials.
     """
 
@@ -45,27 +49,41 @@ def importances(facts: StudyFacts) -> list[Importances]:
     full = [entry for entry in facts.trials if entry.record.state == "complete"]
     found = []
     for family in facts.study.space.families:
-        mine = [entry for entry in full if entry.record.family == family]
+        mine = _spread([entry for entry in full if entry.record.family == family])
         shares = _shares(facts.study.space, family, mine) if len(mine) >= ENOUGH else {}
         found.append(Importances(family, len(mine), shares))
     return found
 
 
+def _spread(entries: Sequence[Entry]) -> list[Entry]:
+    """Return all, or `MOST` of them that lie evenly over the study."""
+    if len(entries) <= MOST:
+        return list(entries)
+    return [entries[place * len(entries) // MOST] for place in range(MOST)]
+
+
 def _shares(space: SearchSpace, family: str, entries: Sequence[Entry]) -> dict[str, float]:
     known = {d.name: d.distribution for d in space.families[family].dimensions}
-    values = {entry.record.metrics["objective"] for entry in entries}
-    if len(values) < 2:
+    told = tuple((tuple(entry.record.params.items()), entry.record.metrics["objective"]) for entry in entries)
+    return dict(_fanova(tuple(known.items()), told))
+
+
+@lru_cache(maxsize=8)  # the page and the tables ask for the same
+def _fanova(
+    known: tuple[tuple[str, BaseDistribution], ...], told: tuple[tuple[tuple[tuple[str, object], ...], float], ...]
+) -> Mapping[str, float]:
+    """Return the share of every hole, from the values and the objective of each trial; nothing where all are alike."""
+    if len({objective for _, objective in told}) < 2:
         return {}
+    distributions = dict(known)
     previous = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(direction="maximize")
-        for entry in entries:
-            params: dict[str, Any] = dict(entry.record.params)
-            distributions = {name: known[name] for name in params}
-            study.add_trial(
-                create_trial(params=params, distributions=distributions, value=entry.record.metrics["objective"])
-            )
+        for values, objective in told:
+            params: dict[str, Any] = dict(values)
+            mine = {name: distributions[name] for name in params}
+            study.add_trial(create_trial(params=params, distributions=mine, value=objective))
         return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
     except (ValueError, RuntimeError):
         return {}
