@@ -8,14 +8,12 @@ from typing import Any
 
 from experiments.naming import safe_name
 from experiments.tracking.entries import TAG, log_metrics, log_questions, log_values, milliseconds, record_tags
-from experiments.tracking.store import PARENT, RECORD, STUDY_ID, OpenStore, open_store
+from experiments.tracking.store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store
 from merge.card import as_text
 from search.records import TrialRecord, Verdict
 
 DIGEST = "mergesearch.digest"
 ALIAS = "best"
-NOTE = "mlflow.note.content"
-"""The tag that MLflow shows as a run's description, Markdown."""
 
 
 @dataclass
@@ -94,7 +92,7 @@ class MlflowMirror:
             run = store.client.create_run(
                 store.experiment,
                 start_time=milliseconds(record.started),
-                tags={PARENT: store.run, STUDY_ID: self.study_id, RECORD: key, **record_tags(record)},
+                tags={PARENT: store.run, STUDY_ID: self.study_id, RECORD: key, **SOURCE, **record_tags(record)},
                 run_name=record.name if record.part == "search" else f"{record.name} ({record.part})",
             ).info.run_id
             store.children[key] = run, False

@@ -30,8 +30,14 @@ QUIET = {
 STUDY_ID = "mergesearch.study_id"
 RECORD = "mergesearch.record"
 PARENT = "mlflow.parentRunId"
-KIND = "mlflow.experimentKind", "custom_model_development"
-"""Marks the experiment as one of trained models; whether MLflow's list then opens it at its runs was not seen."""
+SOURCE = {"mlflow.source.name": "mergesearch"}
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a description, Markdown."""
+GUIDE = (
+    "**Model training** at the top left leads to the runs; the + beside the study opens its trials. "
+    'A hole filters as a metric: `metrics."hole/NAME" > 0.5`'
+)
+"""The experiment's description: MLflow 3.17 opens an experiment among empty pages for agents and folds child runs."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def open_store(uri: str, study: str, study_id: str) -> OpenStore:
     studies = [name for name, run in runs.items() if PARENT not in run.data.tags]
     started = studies[-1] if studies else None
     if started is None:
-        tags = {STUDY_ID: study_id, "mlflow.source.name": "mergesearch"}
+        tags = {STUDY_ID: study_id, **SOURCE}
         started = client.create_run(experiment, tags=tags, run_name=study).info.run_id
     children = {
         run.data.tags[RECORD]: (name, run.info.status in {"FINISHED", "FAILED"})
@@ -84,11 +90,11 @@ def _experiment(client: "MlflowClient", study: str, location: str | None) -> str
     """Return the id of the experiment of that name; one that was deleted is brought back."""
     found = client.get_experiment_by_name(study)
     if found is None:
-        return str(client.create_experiment(study, artifact_location=location, tags=dict([KIND])))
+        return str(client.create_experiment(study, artifact_location=location, tags={NOTE: GUIDE}))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
-    if KIND[0] not in found.tags:
-        client.set_experiment_tag(found.experiment_id, *KIND)
+    if NOTE not in found.tags:
+        client.set_experiment_tag(found.experiment_id, NOTE, GUIDE)
     return str(found.experiment_id)
 
 
