@@ -18,6 +18,8 @@ from torch import Tensor
 from merge.group import Group
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]
+Cut: TypeAlias = Literal["common", "base", "none"]
+"""What the reference merges of vocabularies of several sizes: rows that all have, the base's if all have them, none."""
 Kernel: TypeAlias = Callable[[slice], Tensor]
 """Gives the merged entries of one span of the flattened tensor."""
 
@@ -147,6 +149,7 @@ class AbstractMethod(ABC):
     parents: ClassVar[tuple[int, int | None]]
     random: ClassVar[bool]
     widest: ClassVar[bool]
+    cut: ClassVar[Cut]
 
     def __init_subclass__(
         cls,
@@ -156,10 +159,11 @@ class AbstractMethod(ABC):
         parents: tuple[int, int | None] = (1, None),
         random: bool = False,
         widest: bool = False,
+        cut: Cut = "none",
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.method, cls.base_model, cls.parents, cls.random = name, base_model, parents, random
+        cls.method, cls.base_model, cls.parents, cls.random, cls.cut = name, base_model, parents, random, cut
         cls.widest = widest  # the reference gives parents of several dtypes the widest of them, not the base's
 
     @classmethod

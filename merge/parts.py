@@ -137,6 +137,7 @@ class Divider:
         base = self.recipe.base_model
         if base is not None and base not in names and (self.method.base_model != "ignored" or self.compat):
             names.append(base)
+            self._check_appended(len(names))
         counts = {name: part.stack(name).count for name in names}
         differences = Differences(self.recipe.place)
         differences.layer_counts(counts)
@@ -146,6 +147,13 @@ class Divider:
         own = tuple((entry.model, entry.parameters or {}) for entry in models)
         sources = tuple((name, (0, count)) for name, count in counts.items())
         return Piece(number, sources, base, Scope(own, tuple(shared)))
+
+    def _check_appended(self, count: int) -> None:
+        """Refuse a base model that the reference takes for one parent too many of a method that has no use for it."""
+        most = self.method.parents[1]
+        if self.method.base_model == "ignored" and most is not None and count > most:
+            said = f"must not be given: the reference counts it among the models, of which {self.method.method} takes"
+            self._raise_if([f"base_model: {said} {most}"])
 
     def _piece(self, number: int, piece: Slice, shared: list[Settings]) -> Piece:
         own = tuple((source.model, source.parameters or {}) for source in piece.sources)

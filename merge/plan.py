@@ -198,9 +198,16 @@ class Planner:
             return kinds.pop()
         cut = place.vocabulary and (self.compat or self.allow_crimes) and len({len(kind) for kind in kinds}) == 1
         common = tuple(min(sides) for sides in zip(*kinds, strict=True)) if cut else None
+        if self.compat and not self.allow_crimes and not self._cuts(shapes.get(str(place.piece.base)), common):
+            common = None
         if common is None:
             self._differences.shapes(place.output, shapes, vocabulary=place.vocabulary)
         return common
+
+    def _cuts(self, base: tuple[int, ...] | None, common: tuple[int, ...] | None) -> bool:
+        """Return whether the reference's method would take the rows that all models have."""
+        how = get_method(self.recipe.merge_method).cut
+        return how == "common" or (how == "base" and base == common)
 
     def _dtype(self, place: Place, method: AbstractMethod, base: str | None) -> torch.dtype:
         stated = self.recipe.out_dtype or self.recipe.dtype

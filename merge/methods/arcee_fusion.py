@@ -20,7 +20,7 @@ _ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
-class ArceeFusion(AbstractMethod, name="arcee_fusion", base_model="required", parents=(0, 1)):
+class ArceeFusion(AbstractMethod, name="arcee_fusion", base_model="required", parents=(0, 1), cut="common"):
     """Moves the outlying changes of one model into the base, whole."""
 
     def kernel(self, group: Group) -> Kernel:

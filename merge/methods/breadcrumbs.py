@@ -15,7 +15,7 @@ from merge.sparsify import between
 
 
 @dataclass(frozen=True)
-class Breadcrumbs(AbstractMethod, name="breadcrumbs", base_model="required", parents=(0, None)):
+class Breadcrumbs(AbstractMethod, name="breadcrumbs", base_model="required", parents=(0, None), cut="base"):
     """Drops outliers and noise of each task vector.
 
     Where int(gamma * n) is 0 no outlier is dropped, as in the paper; the reference drops the whole vector there.

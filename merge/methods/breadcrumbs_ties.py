@@ -13,7 +13,7 @@ from merge.methods.breadcrumbs import Breadcrumbs
 
 
 @dataclass(frozen=True)
-class BreadcrumbsTies(Breadcrumbs, name="breadcrumbs_ties", base_model="required", parents=(0, None)):
+class BreadcrumbsTies(Breadcrumbs, name="breadcrumbs_ties", base_model="required", parents=(0, None), cut="base"):
     """Drops outliers and noise of each task vector, and of the rest what disagrees on a sign.
 
     Args as those of ``Breadcrumbs``, but for

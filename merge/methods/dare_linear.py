@@ -16,7 +16,7 @@ from merge.sparsify import at_random
 
 
 @dataclass(frozen=True)
-class DareLinear(AbstractMethod, name="dare_linear", base_model="required", parents=(0, None), random=True):
+class DareLinear(AbstractMethod, name="dare_linear", base_model="required", parents=(0, None), random=True, cut="base"):
     """Drops entries at random, rescales the rest, and adds them up.
 
     Args:

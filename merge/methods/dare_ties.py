@@ -14,7 +14,7 @@ from merge.methods.dare_linear import DareLinear
 
 
 @dataclass(frozen=True)
-class DareTies(DareLinear, name="dare_ties", base_model="required", parents=(0, None), random=True):
+class DareTies(DareLinear, name="dare_ties", base_model="required", parents=(0, None), random=True, cut="base"):
     """Drops entries at random, rescales the rest, and keeps those that agree on a sign.
 
     Args as those of ``DareLinear``, but for

@@ -13,7 +13,7 @@ from merge.methods.della_linear import DellaLinear
 
 
 @dataclass(frozen=True)
-class Della(DellaLinear, name="della", base_model="required", parents=(0, None), random=True):
+class Della(DellaLinear, name="della", base_model="required", parents=(0, None), random=True, cut="base"):
     """Drops entries at random by rank, rescales the rest, and keeps those that agree on a sign.
 
     A density nearer to 0 or 1 than epsilon narrows epsilon, with a warning; the reference stops there.

@@ -15,7 +15,9 @@ from merge.sparsify import by_rank, rank_fault
 
 
 @dataclass(frozen=True)
-class DellaLinear(AbstractMethod, name="della_linear", base_model="required", parents=(0, None), random=True):
+class DellaLinear(
+    AbstractMethod, name="della_linear", base_model="required", parents=(0, None), random=True, cut="base"
+):
     """Drops entries at random by rank, rescales the rest, and adds them up.
 
     A density nearer to 0 or 1 than epsilon narrows epsilon, with a warning; the reference stops there.

@@ -15,7 +15,7 @@ from merge.method import AbstractMethod, Kernel, flag, per_model, sum_fault
 
 
 @dataclass(frozen=True)
-class Linear(AbstractMethod, name="linear", parents=(1, None), widest=True):
+class Linear(AbstractMethod, name="linear", parents=(1, None), widest=True, cut="common"):
     """Averages the parents, each with its weight.
 
     Args:

@@ -18,7 +18,9 @@ from merge.method import AbstractMethod, Kernel, flag, whole_tensor
 
 
 @dataclass(frozen=True)
-class ModelStock(AbstractMethod, name="model_stock", base_model="required", parents=(2, None), widest=True):
+class ModelStock(
+    AbstractMethod, name="model_stock", base_model="required", parents=(2, None), widest=True, cut="common"
+):
     """Interpolates between the base and the mean of the parents, without a parameter to tune.
 
     Args:

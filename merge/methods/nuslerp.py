@@ -17,7 +17,7 @@ from merge.method import AbstractMethod, Kernel, flag, per_model, whole_tensor
 
 
 @dataclass(frozen=True)
-class NuSlerp(AbstractMethod, name="nuslerp", base_model="optional", parents=(2, 2), widest=True):
+class NuSlerp(AbstractMethod, name="nuslerp", base_model="optional", parents=(2, 2), widest=True, cut="common"):
     """Interpolates two parents along the great circle between them, whole tensors or row by row.
 
     Args:

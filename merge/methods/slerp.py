@@ -21,7 +21,7 @@ PARALLEL = 0.9995
 
 
 @dataclass(frozen=True)
-class Slerp(AbstractMethod, name="slerp", base_model="required", parents=(0, 1)):
+class Slerp(AbstractMethod, name="slerp", base_model="required", parents=(0, 1), cut="common"):
     """Interpolates two tensors along the great circle between them, each tensor as one long vector.
 
     Args:

@@ -13,7 +13,7 @@ from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fa
 
 
 @dataclass(frozen=True)
-class TaskArithmetic(AbstractMethod, name="task_arithmetic", base_model="required", parents=(0, None)):
+class TaskArithmetic(AbstractMethod, name="task_arithmetic", base_model="required", parents=(0, None), cut="base"):
     """Adds what each parent learned, each with its weight.
 
     Args:

@@ -15,7 +15,7 @@ from merge.sparsify import largest
 
 
 @dataclass(frozen=True)
-class Ties(AbstractMethod, name="ties", base_model="required", parents=(0, None)):
+class Ties(AbstractMethod, name="ties", base_model="required", parents=(0, None), cut="base"):
     """Keeps the largest entries of each task vector, and of those the ones that agree on a sign.
 
     A sum of exactly zero counts as positive. A density that would keep no entry of a small tensor keeps one.

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from merge.arithmetic import Arithmetic
 from merge.engine import Merger
+from merge.errors import CompatibilityError, RecipeError
 from merge.group import Group
 from merge.methods.nuslerp import NuSlerp
 from merge.recipe import Recipe
+from tests.merge.parents import recipe_of, tensors_of, write_model
 from tests.merge.test_tokenizer import TABLE, write
 
 
@@ -44,3 +47,29 @@ def test_rows_are_rounded_before_they_are_averaged(tmp_path: Path) -> None:
         for compat in (True, False)
     }
     assert x == {True: 1.0, False: 1 + 0.875 * step}
+
+
+@pytest.mark.parametrize(
+    ("method", "base", "other", "rows"),
+    [("linear", None, 44, 40), ("ties", "a", 44, 40), ("ties", "a", 36, None), ("karcher", None, 44, None)],
+)
+def test_of_several_vocabularies_the_reference_takes_what_its_method_can(
+    tmp_path: Path, method: str, base: str | None, other: int, rows: int | None
+) -> None:
+    for name, size in (("a", 40), ("b", other)):
+        write_model(tmp_path / name, tensors_of(1) | {TABLE: torch.ones(size, 16)})
+    own: dict[str, object] = {} if method == "karcher" else {"weight": 1.0}
+    recipe = recipe_of(method, base=base, models={"a": own, "b": own} if base is None else {"b": own})
+    if rows is None:
+        with pytest.raises(CompatibilityError, match="tokenizer_source"):
+            Merger([tmp_path], compat=True).check(recipe)
+        return
+    planned = {tensor.name: tensor.shape for tensor in Merger([tmp_path], compat=True).plan(recipe).tensors}
+    assert planned[TABLE] == (rows, 16)
+
+
+def test_a_base_model_that_passthrough_does_not_list_stops_the_reference_only(family: Path) -> None:
+    recipe = recipe_of("passthrough", models={"a": {}})
+    Merger([family]).check(recipe)
+    with pytest.raises(RecipeError, match=r"base_model: must not be given.* passthrough takes 1"):
+        Merger([family], compat=True).check(recipe)
