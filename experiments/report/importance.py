@@ -15,7 +15,7 @@ from search.space import SearchSpace
 
 ENOUGH = 12
 """Fewer fully scored trials of a family tell nothing about its holes."""
-MOST = 1000
+MOST = 500
 """Of more trials than this so many are taken: the time that importances take grows faster than the trials."""
 
 
