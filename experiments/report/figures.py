@@ -34,9 +34,10 @@ def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> 
     full = [entry for entry in trials if entry.record.state == "complete"]
     if full:
         figure.add_trace(_best_so_far(full, trials[-1].record.number))
-    values = [entry.record.metrics["objective"] for entry in (*full, *baselines)]
+    best = max(baselines, key=lambda entry: entry.record.metrics["objective"], default=None)
+    values = [entry.record.metrics["objective"] for entry in (*full, *([best] if best else []))]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    rail = low - max(0.12 * (high - low), 0.002)
+    rail = low - max(0.3 * (high - low), 0.002)
     for place, family in enumerate(dict.fromkeys(entry.record.family for entry in trials)):
         for state, symbol in _SYMBOLS.items():
             chosen = [e for e in trials if e.record.family == family and e.record.state == state]
@@ -64,12 +65,11 @@ def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> 
             x=0, xref="paper", xanchor="left", y=rail, yanchor="bottom", yshift=4, showarrow=False,
             text="stopped or failed: no full score", font={"size": 11},
         )  # fmt: skip
-    best = max(baselines, key=lambda entry: entry.record.metrics["objective"], default=None)
     if best is not None:
         level = best.record.metrics["objective"]
         figure.add_hline(y=level, line={"dash": "dot", "width": 1.5, "color": "#8a94a6"})
         figure.add_annotation(
-            x=0, xref="paper", xanchor="left", y=level, yanchor="bottom", showarrow=False,
+            x=0, xref="paper", xanchor="left", y=level, yanchor="top", showarrow=False,
             text=f"best baseline: {plain(best.record.name, 30)}",
         )  # fmt: skip
     return finished(figure, "trial", "objective on search questions", 400)

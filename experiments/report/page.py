@@ -26,7 +26,7 @@ from experiments.words import verdict_lines
 from merge.recipe import Recipe
 from search.records import Verdict
 
-MOST = 20
+MOST = 10
 """Questions of a task that are shown as won, and as many as lost; the table has all of them."""
 
 

@@ -1,5 +1,6 @@
 """Which test questions the winner answers better than the best parent, and which worse, with their text."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,13 @@ class Text:
     asked: str
     choices: tuple[str, ...]
     gold: str
+
+    @property
+    def headline(self) -> str:
+        """What is asked in one line, without the words that a prompt puts around it; the choices where that is none."""
+        frame = r"^(question|problem|q)\s*:|\b(answer|solution|a)\s*:$"
+        line = re.sub(frame, "", " ".join(self.asked.split()), flags=re.IGNORECASE)
+        return line.strip() or " / ".join(self.choices)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The report: a study's all is on one page, nothing that it names can act there, and a browser draws it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -137,6 +138,58 @@ def test_questions_whose_data_are_gone_are_told_by_id(facts: StudyFacts, monkeyp
     with pytest.raises(DataError, match="must be there"):
         question_map(facts, Path("elsewhere"))
     assert places == [facts.study.file.evaluate.data, str(Path("elsewhere").resolve())]
+
+
+def arc_data(folder: Path) -> Path:
+    """Write a folder of made-up questions in the hub's schema of arc_easy."""
+    (folder / "arc_easy").mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        rows = [
+            {
+                "id": f"{split}-{n}",
+                "question": f"Which number of the {split} follows {n}?",
+                "choices": {"text": [f"{n + 1}", f"{n + 2}", "none"], "label": ["A", "B", "C"]},
+                "answerKey": "A",
+            }
+            for n in range(12)
+        ]
+        (folder / "arc_easy" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def test_texts_are_shown_from_a_folder_that_moved_after_the_search(tmp_path: Path, tiny_models: Path) -> None:
+    data, moved = arc_data(tmp_path / "data"), tmp_path / "elsewhere"
+    document = yaml.safe_load(tiny_study(trials=1, sampler="random")) | {"tracking": {"mlflow": None}}
+    document["families"].pop("slerp")
+    task = {"task": "arc_easy", "metric": "gold_bits_per_byte", "num_fewshot": 0}
+    questions = {"search": 6, "selection": 6, "test": 6}
+    document["evaluate"] = {"tasks": [task], "questions": questions, "verdict": "asked"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    root = tmp_path / "tiny"
+    searched = run("search", tmp_path / "study.yaml", "--models-root", tiny_models, "--data", data, "--out", root)
+    assert (searched[0], searched[2]) == (0, "")
+    data.rename(moved)
+
+    def page() -> str:
+        return without_scripts((root / "report.html").read_text())
+
+    assert run("report", root)[0] == 0
+    assert "texts are not at hand" in page()
+    assert not re.search(r"Which number of the \w+ follows \d+\?", page())
+    assert run("report", root, "--data", moved) == (0, f"report: {root / 'report.html'}\n", "")
+    assert "texts are not at hand" not in page()
+    assert len(re.findall(r"</span>Which number of the \w+ follows \d+\?</summary>", page())) == 6
+    table = pd.read_csv(root / "tables" / "questions.csv")
+    assert len(table) == 6
+    assert [str(gold) for gold in table["gold"]] == [
+        str(int(asked.split("follows ")[1].split("?")[0]) + 1) for asked in table["asked"]
+    ]
+
+
+def test_a_headline_leaves_out_what_prompts_put_around_a_question() -> None:
+    assert Text("Question: Why?\nAnswer:", (), "").headline == "Why?"
+    assert Text("Q: Is vitamin A: good\nA:", (), "").headline == "Is vitamin A: good"
+    assert Text("", ("one", "two"), "").headline == "one / two"
 
 
 def test_a_text_whose_choices_are_beginnings_is_told_with_the_right_one() -> None:
