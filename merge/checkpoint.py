@@ -16,6 +16,7 @@ from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
 from merge.links import check_links
 from merge.pickled import open_pickled
+from merge.planned import Plan
 from merge.references import parse, resolve
 from merge.safetensors_file import Header, read_headers
 
@@ -133,6 +134,21 @@ class Checkpoint:
         if name not in self._headers:
             raise CheckpointError(f"{self.reference}: no tensor '{name}'{did_you_mean(name, self._headers)}")
         return self._headers[name]
+
+
+class PlannedCheckpoint(Checkpoint):
+    """A model that a merge will write: it has names, shapes, dtypes and a config, and no weights to read.
+
+    Args:
+        reference: What the model will be called.
+        folder: The model that gives it its config and tokenizer.
+        plan: What it will be made of.
+    """
+
+    def __init__(self, reference: str, folder: Path, plan: Plan) -> None:
+        self.reference, self.folder, self.config, self.adapter = reference, folder, plan.config, None
+        self._lora_dtype = self._pickled = None
+        self._headers = {tensor.name: Header(folder, tensor.dtype, tensor.shape) for tensor in plan.tensors}
 
 
 def open_checkpoint(

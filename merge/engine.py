@@ -16,7 +16,7 @@ from merge import fused
 from merge.arena import Room
 from merge.arithmetic import Arithmetic
 from merge.chat_template import chat_template
-from merge.checkpoint import Checkpoint, open_checkpoint
+from merge.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
 from merge.errors import CheckpointError, NumericalError
 from merge.group import Group, Operand
 from merge.layers import is_recomputed
@@ -155,6 +155,14 @@ class Merger:
             RecipeError: Layers or parameters do not fit the parents.
         """
         self.plan(recipe)
+
+    def foresee(self, reference: str, plan: Plan) -> None:
+        """Take a model for there that is yet to be written, so that recipes with it can be checked."""
+        self._checkpoints[reference] = PlannedCheckpoint(reference, self.checkpoint(plan.donor).folder, plan)
+
+    def knows(self, reference: str) -> bool:
+        """Return whether a model is open, or foreseen."""
+        return reference in self._checkpoints
 
     def fingerprints(self) -> dict[str, str]:
         """Return the SHA-256 of the weights of every model opened so far, by reference."""

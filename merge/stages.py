@@ -58,11 +58,15 @@ def _check_first(merger: Merger, recipes: Sequence[Recipe]) -> None:
             said = f"must not be that of a file or folder here, got '{recipe.name}'; rename the stage"
             raise RecipeError(f"{recipe.place}: name: {said}")
     for recipe in recipes:
-        if names.isdisjoint(recipe.references()):
-            merger.check(recipe)
+        staged = [reference for reference in recipe.references() if parse(reference).base in names]
         for reference in recipe.references():
-            if parse(reference).base not in names:
+            if reference not in staged:
                 _open(merger, reference, recipe.place)
+        told = recipe.tokenizer is None and recipe.tokenizer_source is None and recipe.chat_template is None
+        if not staged or (told and all(merger.knows(reference) for reference in staged)):
+            plan = merger.plan(recipe)
+            if recipe.name is not None:
+                merger.foresee(recipe.name, plan)
 
 
 def _open(merger: Merger, reference: str, place: str) -> None:

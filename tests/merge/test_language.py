@@ -188,6 +188,22 @@ def test_a_chain_of_slerps_gives_what_its_steps_give_one_by_one(family: Path, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chain.yaml", "models", "out"]
 
 
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ({"merge_method": "passthrough", "slices": [{"sources": [layered("one", 0, 3)]}]}, "must end at 2 at most"),
+        ({"merge_method": "linear", "models": [entry("one", weight=-1.0)]}, "must not sum to less than zero"),
+    ],
+)
+def test_a_later_stage_is_checked_before_the_first_is_merged(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr("merge.checkpoint.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
+    (tmp_path / "chain.yaml").write_text(yaml.safe_dump_all([slerp("a", "b", 0.5, name="one"), last]))
+    with pytest.raises(RecipeError, match=words):
+        merge_stages(load_recipes(tmp_path / "chain.yaml"), tmp_path / "out", models_roots=[family])
+
+
 def test_a_model_listed_twice_counts_once_and_the_base_has_no_parameters(family: Path, tmp_path: Path) -> None:
     def document(*models: dict[str, Any]) -> dict[str, Any]:
         return {"merge_method": "ties", "base_model": "base", "models": list(models), "parameters": {"density": 0.5}}
