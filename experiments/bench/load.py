@@ -127,7 +127,7 @@ def run_study(settings: argparse.Namespace) -> None:
         if settings.mlflow:
             observers.append(_Mirror(open_mirror(study, folder, f"sqlite:///{folder.root / 'mlflow.db'}", console)))
         grow = lambda done: _grow(store, done, settings.measured, settings.trials)  # noqa: E731 - it stays here
-        meter = Meter(lambda: _size(store, folder.root), grow)
+        meter = Meter(lambda: size_of(store, folder.root), grow)
         if settings.again:
             began = time.perf_counter(), time.process_time()
             bench.judge.score = _first(bench.judge.score, began)  # type: ignore[method-assign]
@@ -139,12 +139,17 @@ def run_study(settings: argparse.Namespace) -> None:
 
 
 def _grow(store: Store, done: int, measured: int | None, trials: int) -> None:
-    """Add trials up to a few before the next mark, in one transaction."""
+    """Add trials up to a few before the next mark."""
     upto = min((mark for mark in MARKS if done < mark <= trials), default=0)
-    if measured is None or upto - measured <= done:
-        return
-    rng, known = np.random.default_rng(done), [trial for trial in store.finished() if trial.values]
-    chosen = [known[place] for place in rng.integers(len(known), size=upto - measured - done)]
+    if measured is not None and upto - measured > done:
+        grow(store, upto - measured - done)
+
+
+def grow(store: Store, count: int) -> None:
+    """Add trials to a store in one transaction, at random places with the answers of those that are there."""
+    known = [trial for trial in store.finished() if trial.values]
+    rng = np.random.default_rng(len(known))
+    chosen = [known[place] for place in rng.integers(len(known), size=count)]
     first, study = len(store.trials.get_trials(deepcopy=False)), store.trials._study_id
     facts = {"study_id": study, "state": TrialState.COMPLETE, "datetime_start": datetime.now(UTC).replace(tzinfo=None)}
     numbered = [
@@ -192,7 +197,8 @@ def _resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _size(store: Store, folder: Path) -> int:
+def size_of(store: Store, folder: Path) -> int:
+    """Return the bytes of a store."""
     if store.url.startswith("sqlite:///"):
         return sum(file.stat().st_size for file in folder.glob("study.db*"))
     from sqlalchemy import text
