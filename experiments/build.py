@@ -1,6 +1,7 @@
 """Builds the model folder of a recipe file."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,18 +57,21 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
         "allow_pickle": options.allow_pickle,
         "lora_dtype": options.lora_merge_dtype,
     }
-    folder = merge_stages(
-        load_recipes(recipe),
-        out,
-        models_roots=all_roots(models_roots),
-        seed=options.seed,
-        compat=options.compat is not None,
-        merger_options=how,
-        out_shard_size=size,
-        copy_tokenizer=options.copy_tokenizer,
-        write_model_card=options.write_model_card,
-        force=options.force,
-    )
+    with warnings.catch_warnings(record=True) as told:
+        folder = merge_stages(
+            load_recipes(recipe),
+            out,
+            models_roots=all_roots(models_roots),
+            seed=options.seed,
+            compat=options.compat is not None,
+            merger_options=how,
+            out_shard_size=size,
+            copy_tokenizer=options.copy_tokenizer,
+            write_model_card=options.write_model_card,
+            force=options.force,
+        )
+    for text in dict.fromkeys(str(warning.message) for warning in told):
+        typer.echo(f"warning: {text}", err=True)
     if not options.quiet:
         typer.echo(f"merged model: {folder}")
     return folder

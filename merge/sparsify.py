@@ -168,7 +168,8 @@ def by_rank(density: float, epsilon: float) -> Sparsify:
             return group.draws.mask(vector.parent.key, _chance(vector, density, epsilon), group.size, entries)
         half = min(epsilon, density, 1 - density)
         if half < epsilon:
-            warnings.warn(f"epsilon {epsilon:g} is narrowed to fit density {density:g}", stacklevel=2)
+            # The same words for every tensor and density, so that it is said once.
+            warnings.warn("epsilon of della is narrowed where density lies nearer to 0 or 1", stacklevel=2)
         field = group.draws.field(vector.parent.key, group.size, vector.parent.raw)
         rank = group.facts.tensor(("rank", vector.key), lambda: _ranks(vector))
         return RankedRandom(field, rank, _row_length(vector), density - half, half)

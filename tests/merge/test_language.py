@@ -1,5 +1,6 @@
 """The recipe language, sentence by sentence: what a recipe says is what comes out, worked out by hand here."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,30 @@ def test_an_adapter_can_be_folded_in_a_dtype_of_its_own(family: Path, tmp_path: 
     assert torch.equal(result[QUERY.format(1)], (rounded + change).bfloat16())
     alone = merged(family, tmp_path / "two", {**document, "models": [entry("base")]}, lora_dtype="bfloat16")
     assert alone[NORM].dtype == torch.float32
+
+
+@pytest.mark.parametrize("density", [0.9, 0.05])
+def test_della_narrows_epsilon_near_the_ends_and_the_reference_stops(
+    family: Path, tmp_path: Path, density: float
+) -> None:
+    models = [entry(model, weight=1.0, density=density) for model in ("a", "b")]
+    document = {"merge_method": "della_linear", "base_model": "base", "models": models}
+    with pytest.warns(UserWarning, match="epsilon of della is narrowed") as said:
+        result = merged(family, tmp_path / "out", document)
+    assert len({str(warning.message) for warning in said}) == 1
+    assert result.keys() == stored(family / "base").keys()
+    with pytest.raises(RecipeError, match="must lie further than epsilon from 0 and 1"):
+        merged(family, tmp_path / "theirs", document, compat=True)
+
+
+def test_the_config_says_the_dtype_that_is_written(family: Path, tmp_path: Path) -> None:
+    document = {
+        "merge_method": "arcee_fusion",
+        "base_model": "a",
+        "models": [entry("a"), entry("b")],
+        "dtype": "bfloat16",
+    }
+    for mode, wanted in (("ours", torch.bfloat16), ("compat", torch.float32)):
+        result = merged(family, tmp_path / mode, document, compat=mode == "compat")
+        assert {tensor.dtype for tensor in result.values()} == {wanted}
+        assert json.loads((tmp_path / mode / "config.json").read_text())["dtype"] == "bfloat16"

@@ -46,6 +46,19 @@ def test_a_folder_loads_in_transformers_and_carries_its_recipe(merger: Merger, t
     assert "base_model:\n- a\n- b" in (folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_what_stands_beside_the_weights_comes_from_the_donor(
+    merger: Merger, family: Path, tmp_path: Path, *, copied: bool
+) -> None:
+    names = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "notes.txt")
+    for name in names:
+        (family / "a" / name).write_text(f"{name} of a")
+        (family / "b" / name).write_text(f"{name} of b")
+    folder = merger.merge_to_folder(LINEAR, tmp_path / "out", copy_tokenizer=copied)
+    assert {name for name in names if (folder / name).exists()} == set(names[: 4 if copied else 1])
+    assert (folder / "generation_config.json").read_text() == "generation_config.json of a"
+
+
 def test_a_full_disk_leaves_nothing_behind(merger: Merger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
