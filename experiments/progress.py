@@ -10,6 +10,8 @@ from search.records import Outlook, TrialRecord, Verdict
 
 SHOWN = 20
 """Trials of an earlier run that are shown again, the last ones; all stand in the report."""
+SCORES = 4
+"""Scores that stand beside the objective; a study of more tasks than that shows the objective alone."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ class ConsoleProgress:
         head = f"{record.kind:9s} {escape(record.name):21s} {escape(record.family):16s}"
         if record.state == "failed":
             return f"{head} [red]failed[/]: {escape(record.reason or '')}"
-        shown = self._outlook.metrics if self._outlook is not None else ()
+        shown = self._outlook.metrics if self._outlook is not None and len(self._outlook.metrics) <= SCORES else ()
         scores = "  ".join(f"{escape(name)} {record.metrics[name]:.4f}" for name in shown if name in record.metrics)
         seconds = f"{sum(record.parts.values()):.1f} s"
         if record.state == "stopped":  # no scores: those of the most telling questions are not those of all

@@ -21,7 +21,11 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     for comparison in headline:
         yield _against(comparison, best_parent=comparison.opponent == verdict.best_parent)
         for task in comparison.tasks:
-            yield f"  {_task(task)}"
+            if task.detectable > 0:
+                yield f"  {_task(task)}"
+        alike = [task.task for task in comparison.tasks if task.detectable == 0]
+        if alike:
+            yield f"  answered alike in every question: {', '.join(alike)}"
     if len(headline) > 1 and all(comparison.holds is not None for comparison in headline):
         yield (
             f"'better' and 'worse' are corrected for {len(headline)} comparisons (Holm); intervals and p-values are "
@@ -83,14 +87,9 @@ def _task(task: TaskComparison) -> str:
     direction = "" if task.higher_is_better else " (lower is better)"
     return (
         f"{task.task}{direction}: {task.winner:.4f} against {task.opponent:.4f}, difference "
-        f"{_interval(task.difference)}, {name} p = {task.p_value:.3g}; {_reach(task)}"
+        f"{_interval(task.difference)}, {name} p = {task.p_value:.3g}; {task.questions} questions would show a "
+        f"true difference of {task.detectable:.3f} in four cases of five"
     )
-
-
-def _reach(task: TaskComparison) -> str:
-    if task.detectable == 0:
-        return f"both answered all {task.questions} questions alike"
-    return f"{task.questions} questions would show a true difference of {task.detectable:.3f} in four cases of five"
 
 
 def _interval(interval: Interval) -> str:

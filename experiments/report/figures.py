@@ -72,6 +72,8 @@ def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> 
             x=0, xref="paper", xanchor="left", y=level, yanchor="top", showarrow=False,
             text=f"best baseline: {plain(best.record.name, 30)}",
         )  # fmt: skip
+    if len(trials) <= 10:
+        figure.update_xaxes(dtick=1)
     return finished(figure, "trial", "objective on search questions", 400)
 
 

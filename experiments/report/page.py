@@ -234,7 +234,7 @@ def _differences(verdict: Verdict) -> Iterator[_Difference]:
                 {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon"}[task.test],
                 f"{task.p_value:.3g}",
                 str(task.questions),
-                number(task.detectable, 3),
+                number(task.detectable, 3) if task.detectable > 0 else "all alike",
             )
 
 

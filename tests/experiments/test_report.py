@@ -20,6 +20,7 @@ from experiments.report.gather import StudyFacts, gather
 from experiments.report.importance import importances
 from experiments.report.page import report_page, write_report
 from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, _text, question_map
+from experiments.words import verdict_lines
 from merge.recipe import Recipe
 from search.bench import Bench
 from tests.experiments.test_cli import run
@@ -211,6 +212,18 @@ def test_a_study_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
     assert code == 2
     assert err == f"error: {tmp_path}: must be the folder of a study, as in runs/NAME\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_that_never_differ_share_a_line(facts: StudyFacts) -> None:
+    verdict = facts.verdict
+    assert verdict is not None
+    (first, *_) = verdict.comparisons
+    one = replace(first.tasks[0], detectable=0.1)
+    same = [replace(one, task=f"task_{n}/acc", detectable=0.0) for n in range(3)]
+    lines = list(verdict_lines(replace(verdict, comparisons=(replace(first, tasks=(one, *same)),))))
+    assert "  answered alike in every question: task_0/acc, task_1/acc, task_2/acc" in lines
+    assert [line.split(":")[0] for line in lines if line.startswith("  ")][:1] == [f"  {one.task}"]
+    assert not any("task_0/acc:" in line for line in lines)
 
 
 def test_few_trials_tell_no_importances(facts: StudyFacts) -> None:
