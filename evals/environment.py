@@ -3,7 +3,8 @@
 import os
 import random
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -14,6 +15,8 @@ from evals.errors import DataError
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
 HUB_SECONDS = 3.0
+PLAIN_PUNKT = Path(__file__).parent / "mini" / "nltk_data"
+"""A sentence model that knows a dozen abbreviations: enough for the embedded questions, not for others."""
 
 LM_EVAL_SEEDS = {"python": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
 """The seeds that lm-eval's ``simple_evaluate`` sets by default."""
@@ -50,31 +53,42 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in OFFLINE[:2])
 
 
-def hub_answers(seconds: float = HUB_SECONDS) -> bool:
-    """Ask the hub's front page, proxies respected; False when nothing came back within `seconds`."""
+def ask_hub(seconds: float = HUB_SECONDS) -> Callable[[], bool]:
+    """Ask the hub's front page in the background, proxies respected.
+
+    Returns:
+        Waits until an answer has come or `seconds` have passed since the question, and tells whether one has.
+    """
+    from huggingface_hub import constants, get_session
+
+    session = get_session()
     answered: list[bool] = []
+    until = time.monotonic() + seconds
 
     def ask() -> None:
         try:
-            from huggingface_hub import constants, get_session
-
-            get_session().head(constants.ENDPOINT, timeout=seconds)
+            session.head(constants.ENDPOINT, timeout=seconds)
             answered.append(True)
         except Exception:  # noqa: BLE001 - any failure means the same: no hub
             return
 
     asking = Thread(target=ask, daemon=True)
     asking.start()
-    asking.join(seconds)
-    return bool(answered)
+
+    def answers() -> bool:
+        asking.join(max(0.0, until - time.monotonic()))
+        return bool(answered)
+
+    return answers
 
 
-def find_punkt(folders: Sequence[Path], place: str) -> None:
+def find_punkt(folders: Sequence[Path], place: str, *, plain: bool = False) -> None:
     """Make nltk's sentence model findable for lm-eval's ifeval, which otherwise fails while scoring.
 
     Args:
         folders: Where to look before nltk's usual places.
         place: What the error names first.
+        plain: Do with the plain model of the embedded questions when nltk's is nowhere.
 
     Raises:
         DataError: When it is nowhere.
@@ -87,8 +101,11 @@ def find_punkt(folders: Sequence[Path], place: str) -> None:
 
     nltk.data.path[:0] = [folder for folder in given if folder not in nltk.data.path]
     try:
-        nltk.data.find("tokenizers/punkt_tab")
+        nltk.data.find("tokenizers/punkt_tab", [folder for folder in nltk.data.path if folder != str(PLAIN_PUNKT)])
     except LookupError:
+        if plain:
+            nltk.data.path[:] = dict.fromkeys([*nltk.data.path, str(PLAIN_PUNKT)])  # the last place to be looked at
+            return
         looked = ", ".join(str(folder) for folder in folders) or "nltk's usual places"
         raise DataError(
             f"{place}: must find nltk's sentence model punkt_tab, got nothing in {looked}; put it at "

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from evals import local_data
-from evals.environment import LM_EVAL_SEEDS, find_punkt, hub_answers, is_offline, kept_random_state, offline
+from evals.environment import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, kept_random_state, offline
 from evals.errors import DataError, TaskError
 from evals.metrics import canonical_metric, directions, is_multiple_choice, metric_names
 from evals.task_index import find_files, lm_eval_folder, read_yaml
@@ -118,7 +118,7 @@ def load_tasks(
     files = [_files_of(spec, include_path, f"{place}[{i}].task") for i, spec in enumerate(specs)]
     remote = [spec for spec, found in zip(specs, files, strict=True) if not (_is_mini(spec) or _local_files(found))]
     needs_hub = data is None and bool(remote)
-    silent = needs_hub and not is_offline() and not hub_answers()
+    silent = needs_hub and not is_offline() and _hub_is_silent()
     if silent:
         _log.warning("the hub does not answer: only what is cached can be used; or give a folder with --data DIR")
     loaded: list[LoadedTask] = []
@@ -129,6 +129,14 @@ def load_tasks(
     if repeated := sorted({name for name in leaves if leaves.count(name) > 1}):
         raise TaskError(f"{place}: must hold a task once, got {', '.join(repeated)} in two entries; remove one")
     return tuple(loaded)
+
+
+def _hub_is_silent() -> bool:
+    """Ask the hub, and import lm-eval, which takes as long, before its answer is waited for."""
+    answers = ask_hub()
+    import lm_eval.tasks  # noqa: F401
+
+    return not answers()
 
 
 def _is_mini(spec: TaskSpec) -> bool:
@@ -172,7 +180,7 @@ def _write(folder: Path, documents: dict[str, dict[str, object]]) -> Path:
 def _load(spec: TaskSpec, files: dict[str, Path], data: Path | None, place: str) -> list[LoadedTask]:
     label = f"{place}.task {spec.task!r}"
     if any(_needs_punkt(path) for path in files.values()):
-        find_punkt([] if data is None else [data / "nltk_data"], label)
+        find_punkt([] if data is None else [data / "nltk_data"], label, plain=_is_mini(spec))
     with TemporaryDirectory(prefix="mergesearch-tasks-") as temporary, kept_random_state():
         from datasets import disable_progress_bars
         from datasets.utils.logging import CRITICAL, set_verbosity

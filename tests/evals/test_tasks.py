@@ -141,6 +141,24 @@ def test_ifeval_without_its_sentence_model_says_what_to_do(tmp_path: Path, monke
         load_tasks([TaskSpec(task="ifeval")], data=tmp_path)
 
 
+def test_the_embedded_instructions_need_no_sentence_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    monkeypatch.setattr(nltk, "download", None)
+    load_tasks([TaskSpec(task="mini_ifeval")])
+    from lm_eval.tasks.ifeval import instructions_util
+
+    instructions_util._get_sentence_tokenizer.cache_clear()
+    try:
+        assert instructions_util.count_sentences("We ran, e.g. to Dr. Green. Why? He came late!") == 3
+        with pytest.raises(DataError, match="punkt_tab"):
+            load_tasks([TaskSpec(task="ifeval")], data=tmp_path)  # its counts are those of nltk's own
+    finally:
+        instructions_util._get_sentence_tokenizer.cache_clear()
+
+
 def test_a_hub_that_is_switched_off_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match=r"must come from the hub.*--data DIR"):
@@ -171,7 +189,7 @@ def test_a_hub_that_hangs_is_waited_for_a_few_seconds_only(
 
     import huggingface_hub
 
-    from evals.environment import HUB_SECONDS, hub_answers
+    from evals.environment import HUB_SECONDS, ask_hub
 
     asked: list[float] = []
     never = Event()
@@ -185,9 +203,9 @@ def test_a_hub_that_hangs_is_waited_for_a_few_seconds_only(
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     assert HUB_SECONDS <= 4, "imports and reading of models need their share of ten seconds"
-    assert not hub_answers(seconds=0.05)
+    assert not ask_hub(seconds=0.05)()
     assert asked == [0.05]
-    monkeypatch.setattr("evals.tasks.hub_answers", lambda: hub_answers(seconds=0.05))
+    monkeypatch.setattr("evals.tasks.ask_hub", lambda: ask_hub(seconds=0.05))
     with pytest.raises(DataError, match=r"'piqa'.*must come from the hub.*--data DIR"):
         load_tasks([TaskSpec(task="piqa")])
     assert "the hub does not answer" in caplog.text
