@@ -18,6 +18,7 @@ namespace {
 
 constexpr int64_t BLOCK = 1024, MOST = 6;
 constexpr int64_t MOST_PAIRED = 4;  // parents that are merged in pairs of entries; each number is compiled by itself
+constexpr int64_t STEP = 32;         // entries that are merged at a time in lanes
 constexpr int64_t FLOAT32 = 0, BFLOAT16 = 1;
 constexpr int64_t STREAMED = 1 << 16;  // results of more entries go past the caches, which they would only empty
 

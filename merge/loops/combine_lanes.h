@@ -1,0 +1,167 @@
+// Task vectors added up or elected by sign, 32 entries at a time, where the processor has AVX-512.
+
+#pragma once
+
+#include "lanes.h"
+#include "vectors.h"
+
+#if defined(MERGE_LANES)
+
+namespace {
+
+// One task vector within a stretch.
+template <int64_t KEEP>
+struct VectorLanes {
+    int64_t field, rank;
+    __m512 low, high, lowest, twice, steps, factor, weight;
+    __m512i limit;
+    bool rescaled, single;
+
+    void set(const Vector& v, int64_t start) {
+        const Bounds b = bounds_of(v, start);
+        field = v.field, rank = v.rank;
+        low = _mm512_set1_ps(b.low), high = _mm512_set1_ps(b.high), lowest = _mm512_set1_ps(b.lowest);
+        twice = _mm512_set1_ps(b.twice), steps = _mm512_set1_ps(b.steps), limit = _mm512_set1_epi32(b.limit);
+        factor = _mm512_set1_ps(v.factor), weight = _mm512_set1_ps(v.weight);
+        rescaled = v.factor != 1.0f, single = b.steps == 0.0f;
+    }
+
+    MERGE_INLINE __m512 size_of(__m512 entries) const {
+        return as_floats(_mm512_and_si512(as_words(entries), _mm512_set1_epi32(0x7FFFFFFF)));
+    }
+
+    MERGE_INLINE __mmask16 reaches(__m512 entries) const { return _mm512_cmp_ps_mask(size_of(entries), low, _CMP_GE_OQ); }
+
+    MERGE_INLINE __mmask16 lies_between(__m512 entries) const {
+        return _mm512_mask_cmp_ps_mask(reaches(entries), size_of(entries), high, _CMP_LE_OQ);
+    }
+
+    MERGE_INLINE __mmask16 is_drawn(__m512i numbers, __m512i ranks) const {
+        const __m512i place = _mm512_add_epi32(_mm512_srai_epi32(ranks, 16), _mm512_set1_epi32(32768));
+        const __m512 share = single ? _mm512_set1_ps(0.5f) : _mm512_div_ps(_mm512_cvtepi32_ps(place), steps);
+        const __m512 chance = _mm512_mul_ps(_mm512_add_ps(_mm512_mul_ps(share, twice), lowest), _mm512_set1_ps(65536.0f));
+        const __m512 whole = _mm512_roundscale_ps(chance, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        const __m512 bound = _mm512_min_ps(_mm512_max_ps(whole, _mm512_setzero_ps()), _mm512_set1_ps(65535.0f));
+        const __m512 number = _mm512_cvtepi32_ps(_mm512_srai_epi32(numbers, 16));
+        return _mm512_cmp_ps_mask(number, _mm512_sub_ps(bound, _mm512_set1_ps(32768.0f)), _CMP_LT_OQ);
+    }
+
+    template <bool HALVES>
+    MERGE_INLINE Masks kept(const Pair& entries, int64_t i) const {
+        if (KEEP == CUT) return {reaches(entries.low), reaches(entries.high)};
+        if (KEEP == BAND) return {lies_between(entries.low), lies_between(entries.high)};
+        if (KEEP == ALL) return {0xFFFF, 0xFFFF};
+        __m512i low_numbers, high_numbers, low_ranks, high_ranks;
+        numbers_of<HALVES>(field, i, low_numbers, high_numbers);
+        if (KEEP == RANDOM)
+            return {_mm512_cmplt_epi32_mask(low_numbers, limit), _mm512_cmplt_epi32_mask(high_numbers, limit)};
+        numbers_of<HALVES>(rank, i, low_ranks, high_ranks);
+        return {is_drawn(low_numbers, low_ranks), is_drawn(high_numbers, high_ranks)};
+    }
+
+    // What is left of entries, times factor and weight. Where all is added up, what is dropped is multiplied with zero, as on
+    // whole tensors, so that zeros keep their sign.
+    template <bool ELECTS>
+    MERGE_INLINE __m512 terms_of(__m512 entries, __mmask16 mask) const {
+        const __m512 left = KEEP == ALL ? entries
+                          : ELECTS ? _mm512_maskz_mov_ps(mask, entries)
+                          : _mm512_mul_ps(entries, _mm512_maskz_mov_ps(mask, _mm512_set1_ps(1.0f)));
+        return _mm512_mul_ps(rescaled ? _mm512_mul_ps(left, factor) : left, weight);
+    }
+};
+
+template <bool HALVES, int64_t M, int64_t KEEP, int64_t HOW>
+struct CombineLanes {
+    VectorLanes<KEEP> vectors[M];
+    __m512 scale;
+    bool scaled, cancels;
+
+    CombineLanes(const Vector* given, int64_t start, float factor)
+        : scale(_mm512_set1_ps(factor)), scaled(factor != 1.0f), cancels(false) {
+        for (int64_t m = 0; m < M; m++) vectors[m].set(given[m], start);
+        for (int64_t some = 1; some < 1 << M; some++) {
+            float share = 0.0f;
+            for (int64_t m = 0; m < M; m++) share += some >> m & 1 ? given[m].weight : 0.0f;
+            cancels |= share == 0.0f;
+        }
+    }
+
+    MERGE_INLINE Pair operator()(const Pair* x, int64_t i) const {
+        Pair terms[M];
+#pragma GCC unroll 8
+        for (int64_t m = 0; m < M; m++) {
+            const Pair entries{_mm512_sub_ps(x[m + 1].low, x[0].low), _mm512_sub_ps(x[m + 1].high, x[0].high)};
+            const Masks kept = vectors[m].template kept<HALVES>(entries, i);
+            terms[m].low = vectors[m].template terms_of<HOW != ADDED>(entries.low, kept.low);
+            terms[m].high = vectors[m].template terms_of<HOW != ADDED>(entries.high, kept.high);
+        }
+        return {merged<&Pair::low>(terms, x[0].low), merged<&Pair::high>(terms, x[0].high)};
+    }
+
+    template <__m512 Pair::* HALF>
+    MERGE_INLINE __m512 merged(const Pair* terms, __m512 root) const {
+        __m512 mix = terms[0].*HALF;
+#pragma GCC unroll 8
+        for (int64_t m = 1; m < M; m++) mix = _mm512_add_ps(mix, terms[m].*HALF);
+        if (HOW != ADDED) mix = elected<HALF>(terms, mix);
+        return _mm512_add_ps(scaled ? _mm512_mul_ps(mix, scale) : mix, root);
+    }
+
+    // Adds up what has the sign of the sum; zeros agree with nothing, what is no number with everything.
+    template <__m512 Pair::* HALF>
+    MERGE_INLINE __m512 elected(const Pair* terms, __m512 sum) const {
+        const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+        __m512 mix = _mm512_setzero_ps(), share = _mm512_setzero_ps();
+        __mmask16 any = 0;
+#pragma GCC unroll 8
+        for (int64_t m = 0; m < M; m++) {
+            const __m512 term = terms[m].*HALF;
+            const __m512i turned = _mm512_ternarylogic_epi32(as_words(term), as_words(sum), sign, 0x78);  // a ^ (b & c)
+            const __mmask16 agrees = _mm512_cmp_ps_mask(as_floats(turned), _mm512_setzero_ps(), _CMP_NLE_UQ);
+            mix = m == 0 ? _mm512_maskz_mov_ps(agrees, term) : _mm512_mask_add_ps(mix, agrees, mix, term);
+            share = m == 0 ? _mm512_maskz_mov_ps(agrees, vectors[m].weight)
+                           : _mm512_mask_add_ps(share, agrees, share, vectors[m].weight);
+            any = _kor_mask16(any, agrees);
+        }
+        if (HOW != SHARED) return mix;
+        if (cancels) {
+            const __mmask16 none = _mm512_cmp_ps_mask(share, _mm512_setzero_ps(), _CMP_EQ_OQ);
+            share = _mm512_mask_mov_ps(share, none, _mm512_set1_ps(1.0f));
+        }
+        return _mm512_maskz_div_ps(any, mix, share);
+    }
+};
+
+template <bool HALVES, int64_t M, int64_t KEEP, int64_t HOW>
+bool combine_lanes(const Target& target, const Source* sources, const Vector* vectors, float scale, int64_t from,
+                   int64_t to) {
+    const CombineLanes<HALVES, M, KEEP, HOW> formula(vectors, from, scale);
+    return over_lanes<HALVES, M + 1>(target, sources, from, to, formula);
+}
+
+template <bool HALVES, int64_t KEEP, int64_t HOW, int64_t... LESS_ONE>
+Combination lanes_for(int64_t count, std::integer_sequence<int64_t, LESS_ONE...>) {
+    constexpr Combination variants[] = {combine_lanes<HALVES, LESS_ONE + 1, KEEP, HOW>...};
+    return variants[count - 1];
+}
+
+template <bool HALVES, int64_t HOW>
+Combination lanes_for(int64_t keep, int64_t count) {
+    using Counts = std::make_integer_sequence<int64_t, MOST_PAIRED>;
+    return keep == CUT ? lanes_for<HALVES, CUT, HOW>(count, Counts())
+         : keep == BAND ? lanes_for<HALVES, BAND, HOW>(count, Counts())
+         : keep == RANDOM ? lanes_for<HALVES, RANDOM, HOW>(count, Counts())
+         : keep == RANKED ? lanes_for<HALVES, RANKED, HOW>(count, Counts())
+         : lanes_for<HALVES, ALL, HOW>(count, Counts());
+}
+
+// Returns what merges whole steps of entries quicker than block by block, nullptr where there is nothing.
+template <int64_t HOW>
+Combination quicker_for(const Target& target, const Source* sources, int64_t keep, int64_t count) {
+    if (count > MOST_PAIRED || !in_lanes(target, sources, count + 1)) return nullptr;
+    return sources[0].kind == BFLOAT16 ? lanes_for<true, HOW>(keep, count) : lanes_for<false, HOW>(keep, count);
+}
+
+}  // namespace
+
+#endif
