@@ -58,6 +58,11 @@ class Case:
         """Tell whether texts are generated."""
         return self.spec.task in {"gsm8k", "ifeval"}
 
+    @property
+    def texts(self) -> int:
+        """Return how many texts HFLM runs for a question: choices of one token share one."""
+        return 1 if self.generates or self.spec.task.startswith("mmlu") else 4
+
 
 CASES = {
     "arc-0": Case(TaskSpec(task="arc_easy", num_fewshot=0), 3.3, 24),
@@ -161,7 +166,7 @@ def compare(name: str, model: Any, tokenizer: Any, arguments: argparse.Namespace
     evaluation.run(live)
     made = live.tokens.made
     sizes = [int(size) for size in arguments.batch_sizes.split(",")]
-    few = evaluation.questions[: max(sizes) if case.generates else max(2, max(sizes) // 4)]
+    few = evaluation.questions[: max(2, max(sizes) // case.texts)]
     peer = best_peer(model, tokenizer, evaluation, few, sizes)
     ours, theirs, rates = [], [], [matmul_rate(model)]
     for _ in range(arguments.repeats):
