@@ -158,7 +158,8 @@ class _Reader:
 
     def _odd(self, key: str) -> bool:
         """Tell whether a list's key is a word of prose: no list follows it."""
-        return key != "sources" and self._peek(1).kind not in ("key", "dash")
+        following = self._peek(1)
+        return key != "sources" and following.kind not in ("key", "dash") and not following.text.startswith("[")
 
     def _list(self, key: str, found: dict[str, Any]) -> None:
         if key == "sources":
@@ -183,14 +184,27 @@ class _Reader:
 
     def _entries(self) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = []
-        while self._dashed() in ("model", "layer_range"):
+        while (flow := self._flow("model")) or self._dashed() in ("model", "layer_range"):
             self._skip_dash()
+            if flow:
+                self._take()
+                entries += flow
+                continue
             entry: dict[str, Any] = {}
             while (key := self._key()) in ENTRY and key not in entry:
                 self._take()
                 entry[key] = self._settings() if key == "parameters" else self._scalar_or_list()
             entries.append(entry)
         return entries
+
+    def _flow(self, key: str) -> list[dict[str, Any]]:
+        """Return the mappings with a key that come next in braces or brackets; none where no such thing comes."""
+        token = self._peek(1) if self._peek().kind == "dash" else self._peek()
+        if token.kind != "value" or not token.text.startswith(("[", "{")):
+            return []
+        read = yaml_value(token.text)
+        listed = read if isinstance(read, list) else [read]
+        return listed if all(isinstance(entry, dict) and key in entry for entry in listed) else []
 
     def _settings(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -213,17 +227,19 @@ class _Reader:
     def _setting(self) -> object:
         if self._peek().kind == "value":
             return yaml_value(self._take().text)
-        if self._dashed() not in ("filter", "value"):
-            return self._scalar_or_list()
         rules: list[dict[str, object]] = []
-        while self._dashed() in ("filter", "value"):
+        while (flow := self._flow("value")) or self._dashed() in ("filter", "value"):
             self._skip_dash()
+            if flow:
+                self._take()
+                rules += flow
+                continue
             rule: dict[str, object] = {}
             while (key := self._key()) in ("filter", "value") and key not in rule:
                 self._take()
                 rule[key] = self._scalar_or_list()
             rules.append(rule)
-        return rules
+        return rules or self._scalar_or_list()
 
     def _scalar_or_list(self) -> object:
         """Return a value, or a list of dashed values."""

@@ -15,6 +15,7 @@ _RESULT = re.compile(
 )
 _NAME = re.compile(r"\bname:\s+['\"]?(.+?)['\"]?(?=\s+(?:-\s+)?[a-z_]+:\s|\s*$)", re.DOTALL)
 _TYPE = re.compile(r"\btype:\s+['\"]?(\S+?)['\"]?(?=\s|$)")
+_CONFIG = re.compile(r"\bconfig:\s+['\"]?([\w-]+)['\"]?(?=\s|$)")
 _SHOTS = re.compile(r"\bnum_few_?shots?:\s+(\d+)")
 _VALUE = re.compile(r"\bvalue:\s+['\"]?(-?\d+(?:\.\d+)?)")
 
@@ -26,6 +27,7 @@ class Claim:
     Attributes:
         dataset: Name of the data set, as people read it.
         dataset_type: Its id.
+        config: Its part, such as a subject of MMLU; empty for none.
         shots: Number of examples, if told.
         metric: Type and name of the metric.
         metric_type: Its type alone.
@@ -34,6 +36,7 @@ class Claim:
 
     dataset: str
     dataset_type: str
+    config: str
     shots: int | None
     metric: str
     metric_type: str
@@ -102,7 +105,7 @@ def _structured(index: object) -> list[Claim]:
                 if value is not None:
                     kind, name = str(metric.get("type") or ""), str(metric.get("name") or "")
                     number = shots if isinstance(shots, int) else None
-                    names = str(dataset.get("name") or ""), str(dataset.get("type") or "")
+                    names = (str(dataset.get(key) or "") for key in ("name", "type", "config"))
                     found.append(Claim(*names, number, f"{kind} {name}", kind, value))
     return found
 
@@ -113,6 +116,7 @@ def _flattened(block: str) -> list[Claim]:
     for result in _RESULT.finditer(block):
         dataset, metrics = result.group("dataset"), result.group("metrics")
         name, kind, shots = _NAME.search(dataset), _TYPE.search(dataset), _SHOTS.search(dataset)
+        config = _CONFIG.search(dataset)
         for part in re.split(r"-\s+(?=type:|name:|value:)", metrics):
             value, metric, words = _VALUE.search(part), _TYPE.search(part), _NAME.search(part)
             if value is not None:
@@ -121,6 +125,7 @@ def _flattened(block: str) -> list[Claim]:
                     Claim(
                         name.group(1) if name else "",
                         kind.group(1) if kind else "",
+                        config.group(1) if config else "",
                         int(shots.group(1)) if shots else None,
                         f"{type_} {label}",
                         type_,

@@ -26,6 +26,8 @@ _PLAIN = str.maketrans(
 RUN = 300
 """Of one mark in a row, so many are read: patterns look back over them."""
 _RUN = re.compile(rf"([^\w\n])\1{{{RUN},}}")
+_QUOTED = re.compile(r"^[ ]{0,3}>(?:[ ]|$)", re.MULTILINE)
+"""The mark of a quotation in Markdown."""
 _DASHES = re.compile(r"^([ ]*)[\u2013\u2014\u2022](?=\s)", re.MULTILINE)
 
 
@@ -93,6 +95,7 @@ def clean(raw: bytes, name: str = "card") -> str:
     if "\x00" in text:
         raise InputError(f"{name}: must be text, got binary data")
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_PLAIN)
+    text = _QUOTED.sub("", text)
     text = _DASHES.sub(r"\1-", unicodedata.normalize("NFC", text))
     text = _RUN.sub(lambda run: run.group()[:RUN], text)
     if _MARKUP.search(text):

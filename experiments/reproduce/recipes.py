@@ -75,7 +75,8 @@ def find_recipes(page: Page, text_start: int = 0, parents: Sequence[str] = ()) -
             faults += str(error).splitlines()
             continue
         before = page.text[max(previous, region.start - BEFORE) : region.start]
-        found.append(FoundRecipe(recipe, line, region.how, before, notes))
+        if all(recipe.digest() != other.recipe.digest() for other in found):  # told twice, it is one recipe
+            found.append(FoundRecipe(recipe, line, region.how, before, notes))
         previous = region.end
     if not found and faults:
         raise InputError("\n".join(faults))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evals.metrics import GOLD_BITS
 from experiments.reproduce.benchmarks import AVERAGE, CATEGORIES, Asked, asked, find_name, metric_named, shots_named
@@ -12,9 +12,14 @@ from experiments.reproduce.scan import scan
 from experiments.reproduce.tables import Table, find_tables
 
 _OURS = re.compile(r"\bours\b|this model|\bmerged?\b|^value$|^score$|^result", re.IGNORECASE)
-_ASIDE = re.compile(r"version|stderr|std|n-?shot|filter|^#|params|rank|type|link|↑|^$", re.IGNORECASE)
+_SHOTS = re.compile(r"(?:n|num|#)?[ _-]?(?:few)?[ _-]?shots?", re.IGNORECASE)
+_ASIDE = re.compile(
+    rf"version|stderr|std|^{_SHOTS.pattern}$|filter|^#|params|rank|type|link|↑|^$|[Δ∆]|\bdelta\b|\bdiff", re.IGNORECASE
+)
+_MMLU = re.compile(r"\bmmlu\b(?![ _-]?pro)|hendrycks", re.IGNORECASE)
 _AVERAGE = re.compile(rf"^(?:{AVERAGE})\b", re.IGNORECASE)
-_NUMBER = re.compile(r"^[^\d-]{0,3}(-?\d+(?:\.\d+)?)\s*%?(?:\s*(?:±|\+/-).*)?[^\w]*$")
+_NUMBER = re.compile(r"^[^\d+-]{0,3}(-?\d+(?:\.\d+|,\d{1,2}(?!\d))?)\s*%?(?:\s*(?:±|\+/-).*|\s*\([^()]*\))?[^\w]*$")
+"""A number, what may stand around it in a cell, and its error or its change behind it; a decimal comma is taken."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,9 @@ def _is_bits(score: Published) -> bool:
 
 def _of_claim(claim: Claim) -> Published:
     name = claim.dataset or claim.dataset_type
+    subject = asked(f"MMLU-{claim.config}") if claim.config and _MMLU.search(f"{name} {claim.dataset_type}") else None
+    if subject is not None and subject.task != "mmlu":
+        name = f"MMLU-{claim.config}"
     exact = re.fullmatch(r"[a-z0-9]+(?:_[a-z0-9]+)*", claim.dataset_type) is not None
     if exact and claim.metric_type.startswith("gold_"):
         return Published(
@@ -128,11 +136,24 @@ def _of_claim(claim: Claim) -> Published:
 
 
 def _of_table(table: Table, title: str, column: str | None, notes: dict[str, None]) -> Iterator[Published]:
+    table = _names_first(table)
     heads = [index for index, cell in enumerate(table.header) if _is_benchmark(cell)]
     if len(heads) >= 2 or (heads and heads[0] > 0):
         yield from _models_in_rows(table, heads, title, column, notes)
     else:
         yield from _models_in_columns(table, title, column, notes)
+
+
+def _names_first(table: Table) -> Table:
+    """Return a table whose first column names benchmarks, where another one does and the first holds numbers."""
+    if not any(_value(row[0]) is not None for row in table.rows) or any(_is_benchmark(row[0]) for row in table.rows):
+        return table
+    place = next((i for i in range(len(table.header)) if any(_is_benchmark(row[i]) for row in table.rows)), 0)
+
+    def moved(cells: tuple[str, ...]) -> tuple[str, ...]:
+        return (cells[place], *cells[:place], *cells[place + 1 :])
+
+    return replace(table, header=moved(table.header), rows=tuple(map(moved, table.rows)))
 
 
 def _is_benchmark(cell: str) -> bool:
@@ -171,7 +192,7 @@ def _models_in_columns(table: Table, title: str, column: str | None, notes: dict
         names = ", ".join(table.header[index] for index in columns)
         notes[f"a table has the columns {names}; the first counts, choose another with --column NAME"] = None
     own = columns[place or 0]
-    shots = next((i for i, name in enumerate(table.header) if re.fullmatch(r"n-?shots?", name, re.I)), None)
+    shots = next((i for i, name in enumerate(table.header) if _SHOTS.fullmatch(name)), None)
     name = ""
     for row in table.rows:
         name = row[0] or name
@@ -179,7 +200,7 @@ def _models_in_columns(table: Table, title: str, column: str | None, notes: dict
         if value is None or not name:
             continue
         words = " ".join(cell for i, cell in enumerate(row) if i > 0 and _value(cell) is None)
-        told = shots_named(name)
+        told = next((n for cell in (name, table.header[own]) if (n := shots_named(cell)) is not None), None)
         if shots is not None and row[shots].isdigit():
             told = int(row[shots])
         others = tuple((table.header[i], v) for i in columns if i != own and (v := _value(row[i])) is not None)
@@ -208,4 +229,4 @@ def _key(name: str) -> str:
 
 def _value(cell: str) -> float | None:
     match = _NUMBER.match(cell)
-    return None if match is None else float(match.group(1))
+    return None if match is None else float(match.group(1).replace(",", "."))
