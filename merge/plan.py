@@ -107,8 +107,9 @@ class Planner:
         if faults:
             raise RecipeError("\n".join(f"{self.recipe.place}: {_told(*fault)}" for fault in faults.items()))
 
-    def _order(self, place: Place) -> str:
-        return max(place.inputs.values()) if self.compat else place.output
+    def _order(self, place: Place) -> tuple[str, bool]:
+        """Return what tensors are sorted by; a head that a tied model lends its embedding follows that embedding."""
+        return (max(place.inputs.values()), is_head(place.output)) if self.compat else (place.output, False)
 
     def _layer_places(self, part: Part) -> Iterator[Place]:
         start = 0

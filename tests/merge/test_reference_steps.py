@@ -73,3 +73,13 @@ def test_a_base_model_that_passthrough_does_not_list_stops_the_reference_only(fa
     Merger([family]).check(recipe)
     with pytest.raises(RecipeError, match=r"base_model: must not be given.* passthrough takes 1"):
         Merger([family], compat=True).check(recipe)
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_head_that_tied_models_lend_their_embedding_is_drawn_after_it(family: Path, order: tuple[str, str]) -> None:
+    file = family / "a" / "model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors | {"lm_head.weight": tensors[TABLE] + 1}, file)
+    recipe = recipe_of("dare_linear", models={name: {"weight": 0.5, "density": 0.5} for name in order})
+    names = [tensor.name for tensor in Merger([family], compat=True).plan(recipe).tensors]
+    assert names[:2] == [TABLE, "lm_head.weight"]
