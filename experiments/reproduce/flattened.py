@@ -203,7 +203,7 @@ class _Reader:
         if token.kind != "value" or not token.text.startswith(("[", "{")):
             return []
         read = yaml_value(token.text)
-        listed = read if isinstance(read, list) else [read]
+        listed: list[Any] = read if isinstance(read, list) else [read]
         return listed if all(isinstance(entry, dict) and key in entry for entry in listed) else []
 
     def _settings(self) -> dict[str, Any]:

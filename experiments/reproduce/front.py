@@ -73,14 +73,20 @@ def read_front(page: Page) -> Front:
     block, end = ("", 0) if match is None else (match.group(1), match.end())
     read = documents(block) if block else []
     fields = read[0] if len(read) == 1 and isinstance(read[0], dict) else {}
-    claims = tuple(_structured(fields.get("model-index"))) or tuple(_flattened(block))
-    return Front(fields, claims, _title(page.text[end:], fields), end)
+    heading = _heading(page.text[end:])
+    model = _own(fields.get("model-index"), heading)
+    claims = tuple(_structured(model)) or tuple(_flattened(block))
+    return Front(fields, claims, str(model.get("name") or heading), end)
 
 
-def _title(text: str, fields: Mapping[str, Any]) -> str:
-    index = fields.get("model-index")
-    if isinstance(index, list) and index and isinstance(index[0], dict) and index[0].get("name"):
-        return str(index[0]["name"])
+def _own(index: object, heading: str) -> Mapping[str, Any]:
+    """Return the model of a model-index that the card is of: the one in its heading, else the first."""
+    models = [model for model in index if isinstance(model, dict)] if isinstance(index, list) else []
+    named = [model for model in models if model.get("name") and str(model["name"]).casefold() in heading.casefold()]
+    return next(iter(named or models), {})
+
+
+def _heading(text: str) -> str:
     heading = _HEADING.search(text)
     if heading is None:
         return ""
@@ -88,25 +94,24 @@ def _title(text: str, fields: Mapping[str, Any]) -> str:
     return heading.group(1).strip() if "\n" in text.strip() else words[0]
 
 
-def _structured(index: object) -> list[Claim]:
-    """Return the claims of a model-index that is whole."""
+def _structured(model: Mapping[str, Any]) -> list[Claim]:
+    """Return the claims of a model in a model-index that is whole."""
     found = []
-    for model in index if isinstance(index, list) else []:
-        results = model.get("results") if isinstance(model, dict) else None
-        for result in results if isinstance(results, list) else []:
-            dataset = result.get("dataset") if isinstance(result, dict) else None
-            if not isinstance(dataset, dict):
-                continue
-            args = dataset.get("args")
-            shots = args.get("num_few_shot", args.get("num_fewshot")) if isinstance(args, dict) else None
-            metrics = result.get("metrics")
-            for metric in metrics if isinstance(metrics, list) else []:
-                value = _number(metric.get("value")) if isinstance(metric, dict) else None
-                if value is not None:
-                    kind, name = str(metric.get("type") or ""), str(metric.get("name") or "")
-                    number = shots if isinstance(shots, int) else None
-                    names = (str(dataset.get(key) or "") for key in ("name", "type", "config"))
-                    found.append(Claim(*names, number, f"{kind} {name}", kind, value))
+    results = model.get("results")
+    for result in results if isinstance(results, list) else []:
+        dataset = result.get("dataset") if isinstance(result, dict) else None
+        if not isinstance(dataset, dict):
+            continue
+        args = dataset.get("args")
+        shots = args.get("num_few_shot", args.get("num_fewshot")) if isinstance(args, dict) else None
+        metrics = result.get("metrics")
+        for metric in metrics if isinstance(metrics, list) else []:
+            value = _number(metric.get("value")) if isinstance(metric, dict) else None
+            if value is not None:
+                kind, name = str(metric.get("type") or ""), str(metric.get("name") or "")
+                number = shots if isinstance(shots, int) else None
+                label, type_, config = (str(dataset.get(key) or "") for key in ("name", "type", "config"))
+                found.append(Claim(label, type_, config, number, f"{kind} {name}", kind, value))
     return found
 
 

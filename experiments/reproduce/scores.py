@@ -16,9 +16,15 @@ _SHOTS = re.compile(r"(?:n|num|#)?[ _-]?(?:few)?[ _-]?shots?", re.IGNORECASE)
 _ASIDE = re.compile(
     rf"version|stderr|std|^{_SHOTS.pattern}$|filter|^#|params|rank|type|link|↑|^$|[Δ∆]|\bdelta\b|\bdiff", re.IGNORECASE
 )
+_MEASURE = re.compile(
+    r"acc|acc(?:uracy)?[ _,(]*norm(?:alized)?\)?|normali[sz]ed acc\w*|exact[ _]match|em", re.IGNORECASE
+)
+"""Heads of columns that each hold another metric of one model."""
 _MMLU = re.compile(r"\bmmlu\b(?![ _-]?pro)|hendrycks", re.IGNORECASE)
 _AVERAGE = re.compile(rf"^(?:{AVERAGE})\b", re.IGNORECASE)
-_NUMBER = re.compile(r"^[^\d+-]{0,3}(-?\d+(?:\.\d+|,\d{1,2}(?!\d))?)\s*%?(?:\s*(?:±|\+/-).*|\s*\([^()]*\))?[^\w]*$")
+_NUMBER = re.compile(
+    r"^[^\d.+-]{0,3}(-?(?:\d+(?:\.\d+|,\d{1,2}(?!\d))?|\.\d+))\s*%?(?:\s*(?:±|\+/-).*|\s*\([^()]*\)|\s*/\s*100)?[^\w]*$"
+)
 """A number, what may stand around it in a cell, and its error or its change behind it; a decimal comma is taken."""
 
 
@@ -76,9 +82,16 @@ def find_claims(page: Page, front: Front, column: str | None = None) -> Claims:
         for read in scan(rest)
     ]
     groups.append(_fractions(told))
-    every = [score for group in groups for score in group]
+    every = [score for group in groups for score in group if _possible(score, notes)]
     average = next((score.value for score in every if _is_average(score)), None)
     return Claims(_distinct([score for score in every if not _is_average(score)], notes), average, tuple(notes))
+
+
+def _possible(score: Published, notes: dict[str, None]) -> bool:
+    if score.asked is None or _is_bits(score) or 0 <= score.value <= 1:
+        return True
+    notes[f"{score.name}: left out, its number is no score between 0 and 100 percent"] = None
+    return False
 
 
 def _is_average(score: Published) -> bool:
@@ -101,9 +114,11 @@ def _distinct(scores: Sequence[Published], notes: dict[str, None]) -> tuple[Publ
 def _fractions(scores: list[Published]) -> list[Published]:
     """Return scores of one source as fractions: a score above 1 among them means that all are percentages.
 
-    Bits per byte have no percentages, and stay as they are.
+    What is no known benchmark may have a scale of its own, and tells nothing of the others. Bits per byte have no
+    percentages, and stay as they are.
     """
-    if not any(score.value > 1 for score in scores if not _is_bits(score)):
+    known = [score for score in scores if score.asked is not None or _is_average(score)]
+    if not any(1 < score.value <= 100 for score in known or scores if not _is_bits(score)):
         return scores
     return [
         score
@@ -188,6 +203,10 @@ def _models_in_columns(table: Table, title: str, column: str | None, notes: dict
     if not columns or not any(_is_benchmark(row[0]) for row in table.rows):
         return
     place = _chosen([table.header[index] for index in columns], title, column)
+    measures = [index for index in columns if _MEASURE.fullmatch(table.header[index])]
+    if len(measures) == len(columns) and column is None:
+        yield from _metrics_in_columns(table, measures)
+        return
     if place is None and len(columns) > 1:
         names = ", ".join(table.header[index] for index in columns)
         notes[f"a table has the columns {names}; the first counts, choose another with --column NAME"] = None
@@ -208,6 +227,14 @@ def _models_in_columns(table: Table, title: str, column: str | None, notes: dict
         if known is None and re.fullmatch(r"-?\s*[a-z0-9]+(?:_[a-z0-9]+)+", name):
             known = Asked(name.lstrip("- "), metric_named(words) or words.split(" ")[0], told)
         yield Published(name, known, value, others, "table")
+
+
+def _metrics_in_columns(table: Table, measures: list[int]) -> Iterator[Published]:
+    for row in table.rows:
+        for index in measures:
+            value = _value(row[index])
+            if value is not None:
+                yield Published(row[0], asked(row[0], table.header[index]), value, source="table")
 
 
 def _chosen(names: Sequence[str], title: str, column: str | None) -> int | None:

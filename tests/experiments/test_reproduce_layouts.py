@@ -44,6 +44,15 @@ HTML = """# cool
 <tr><th>HellaSwag</th><td><strong>77.25</strong></td></tr>
 <tr><td>Avg</td><td>69.94</td></tr></table>
 """
+AMONG_OTHERS = """
+| Benchmark | Score |
+|---|---|
+| MT-Bench | 7.9 |
+| ARC | .6263 |
+| HellaSwag | 0.7725 |
+| MMLU anatomy | 6150 |
+| Average | 0.6994 |
+"""
 LAYOUTS = {
     "plain": PIPES,
     "windows": PIPES.replace("\n", "\r\n"),
@@ -57,6 +66,8 @@ LAYOUTS = {
     "models in rows": MODELS_IN_ROWS,
     "own in the middle": OWN_IN_THE_MIDDLE,
     "html": HTML,
+    "of a hundred": PIPES.replace("62.63", "62.63/100").replace("77.25", "77.25 / 100"),
+    "other scales": AMONG_OTHERS,
 }
 
 
@@ -65,6 +76,27 @@ def test_a_table_is_read_however_it_is_laid_out(layout: str) -> None:
     claims = claims_of(clean(LAYOUTS[layout].encode()))
     assert told(claims) == {("arc_challenge", "acc_norm", 25): 62.63, ("hellaswag", "acc_norm", 10): 77.25}
     assert claims.average == pytest.approx(0.6994)
+    assert any(note.startswith("MMLU anatomy: left out") for note in claims.notes) == (layout == "other scales")
+
+
+def test_columns_of_metrics_are_scores_of_their_own() -> None:
+    claims = claims_of("| Task | acc | acc_norm |\n|--|--|--|\n| ARC | 59.39 | 63.65 |\n| MMLU anatomy | 70 | |")
+    assert told(claims) == {
+        ("arc_challenge", "acc", 25): 59.39,
+        ("arc_challenge", "acc_norm", 25): 63.65,
+        ("mmlu_anatomy", "acc", 5): 70.0,
+    }
+
+
+@pytest.mark.parametrize(("heading", "score"), [("# cool", 62.63), ("# other", 11.1), ("# neither", 11.1)])
+def test_of_several_models_in_a_model_index_the_card_s_own_counts(heading: str, score: float) -> None:
+    models = "".join(
+        f"- name: {name}\n  results:\n  - dataset: {{name: ARC, type: ai2_arc}}\n"
+        f"    metrics: [{{type: acc_norm, value: {value}}}]\n"
+        for name, value in (("other", 11.1), ("cool", 62.63))
+    )
+    found = told(claims_of(f"---\nmodel-index:\n{models}---\n{heading}\n\nA merge.\n"))
+    assert found == {("arc_challenge", "acc_norm", 25): score}
 
 
 @pytest.mark.parametrize("head", ["Shots", "n-shot", "few-shot", "num_fewshot", "# Shots"])
