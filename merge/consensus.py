@@ -7,6 +7,7 @@ where the mask m_m is 1 everywhere, or, with a vote, 1 where the sign of w_m d_m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -99,8 +100,8 @@ class CombinedVectors(AbstractFused):
         mix = self._elected(terms) if self.vote else self.group.arithmetic.total(terms)
         return mix.mul_(self.scale).add_(self.group.base[span])
 
-    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
-        """Write the merged tensor in one pass."""
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+        """Return what writes the merged tensor."""
         if not self.group.fusable or not fused.combinable([vector.keep for vector in self.vectors]):
             return None
         return fused.combination(
@@ -144,18 +145,26 @@ class WeightedSum(AbstractFused):
         """Return the merged entries of one span."""
         return self.group.arithmetic.weighted([operand[span] for operand in self.operands], self.weights)
 
-    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
-        """Write the merged tensor in one pass."""
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+        """Return what writes the merged tensor."""
         if not self.group.fusable or len(self.operands) > fused.MOST:
             return None
-        return fused.weighted_sum(out, dtype, [operand.raw for operand in self.operands], self.weights)
+        return fused.weighted_sum(out, dtype, [operand.place for operand in self.operands], self.weights)
 
 
 def task_vectors(
     group: Group, drops: Sequence[Sparsify | None], *, rescale: bool, settings: Sequence[object]
 ) -> list[TaskVector]:
-    """Return each parent's task vector with its own dropping."""
-    return [
-        TaskVector(group, parent, drop, rescale=rescale, setting=(group.draws.version(), setting))
-        for parent, drop, setting in zip(group.parents, drops, settings, strict=True)
-    ]
+    """Return each parent's task vector with its own dropping; the last ones are remembered where the group stays."""
+    made = []
+    for index, (drop, setting) in enumerate(zip(drops, settings, strict=True)):
+        known = None if group.vectors is None else group.vectors.get(index)
+        if known is not None and known[0] == (drop, rescale):
+            made.append(cast("TaskVector", known[1]))
+            continue
+        tells = (group.draws.version(), setting)
+        vector = TaskVector(group, group.parents[index], drop, rescale=rescale, setting=tells)
+        if group.vectors is not None and vector.lasting:
+            group.vectors[index] = ((drop, rescale), vector)
+        made.append(vector)
+    return made

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,7 @@ from merge.arena import Room
 from merge.arithmetic import Arithmetic
 from merge.chat_template import chat_template
 from merge.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
-from merge.errors import CheckpointError, NumericalError
+from merge.errors import CheckpointError
 from merge.group import Group, Operand
 from merge.layers import is_recomputed
 from merge.live import LiveState, MergeStats
@@ -28,6 +28,7 @@ from merge.planned import Ingredient, Plan, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.shelf import Shelf
+from merge.steps import LiveSteps, Step
 from merge.tokenizer import Vocabulary, build_vocabulary
 from merge.writer import Donor, FolderOptions, check_apart, write_folder
 
@@ -183,7 +184,7 @@ class Merger:
         plan, run = self.plan(recipe), self._run(recipe, seed, self._facts)
         state = self._live.setdefault(model, LiveState())
         targets = state.destinations(model, plan)
-        written = skipped = bytes_read = bytes_written = 0
+        steps, skipped = LiveSteps(state), 0
         with torch.no_grad(), _one_thread():
             for tensor in plan.tensors:
                 target = targets.get(tensor.name)
@@ -193,11 +194,10 @@ class Merger:
                     continue
                 state.forget(tensor.name)
                 out = torch.empty(tensor.shape, dtype=tensor.dtype) if target is None else target
-                bytes_read += self._merge(tensor, run, out)
-                if target is not None:
-                    state.wrote(tensor.name, signature, target)
-                    written, bytes_written = written + 1, bytes_written + out.nbytes
-        return MergeStats(time.perf_counter() - start, written, skipped, bytes_read, bytes_written)
+                steps.add(self._step(tensor, run, out), signature, target)
+            steps.run()
+        seconds = time.perf_counter() - start
+        return MergeStats(seconds, steps.written, skipped, steps.bytes_read, steps.bytes_written)
 
     def merge_to_folder(
         self,
@@ -233,7 +233,7 @@ class Merger:
         for tensor in plan.tensors:
             result = room.take(tensor.shape, tensor.dtype)
             with torch.no_grad(), _one_thread():
-                self._merge(tensor, run, result)
+                self._step(tensor, run, result).run()
             yield result
 
     def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> _Run:
@@ -244,15 +244,19 @@ class Merger:
         dtype = None if recipe.dtype is None else torch_dtype(recipe.dtype)
         return _Run(recipe, facts, Arithmetic(dtype, stepwise=True), StreamDraws(number), words)
 
-    def _merge(self, tensor: TensorPlan, run: _Run, out: Tensor) -> int:
-        """Merge one tensor into `out`; return the number of bytes that its parents hold."""
+    def _step(self, tensor: TensorPlan, run: _Run, out: Tensor) -> Step:
+        """Return what merges one tensor into `out`."""
         group = self._group(tensor, run)
         donor = group.optional_base or group.parents[0]
-        if donor.raw.dtype.is_floating_point or (run.arithmetic.stepwise and run.arithmetic.dtype is not None):
-            self._fill(tensor.method.kernel(group), group, tensor, out)
-        else:
-            out.copy_(donor.raw)
-        return sum(operand.raw.nbytes for operand in group.operands)
+        if not (donor.raw.dtype.is_floating_point or (run.arithmetic.stepwise and run.arithmetic.dtype is not None)):
+            return Step(tensor.name, lambda: out.copy_(donor.raw) is out, group.nbytes, group, waits=True)
+        kernel, one_pass = tensor.method.kernel(group), None
+        if isinstance(kernel, AbstractFused) and not self.allow_nan and fused.readable([out]):
+            one_pass = kernel.one_pass(out, tensor.dtype)
+        if one_pass is not None:
+            return Step(tensor.name, one_pass, group.nbytes, kernel, waits=True)
+        write = partial(self._fill_by_spans, kernel, group, tensor, out)
+        return Step(tensor.name, write, group.nbytes, kernel, waits=False)
 
     def _group(self, tensor: TensorPlan, run: _Run) -> Group:
         """Return the parents of a tensor, checked; the same as last time where they stay in memory or are mapped."""
@@ -272,16 +276,8 @@ class Merger:
             if len(self._groups) > MOST_GROUPS:
                 self._groups.clear()
             self._groups[key] = group
+            group.vectors = {}
         return group
-
-    def _fill(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> None:
-        finite = None
-        if isinstance(kernel, AbstractFused) and not self.allow_nan and fused.readable([out]):
-            finite = kernel.write(out, tensor.dtype)
-        if finite is None:
-            finite = self._fill_by_spans(kernel, group, tensor, out)
-        if not finite and not is_recomputed(tensor.name):
-            raise NumericalError(f"{tensor.name}: the result must be finite, got NaN or infinity")
 
     def _fill_by_spans(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> bool:
         flat, finite = out.view(-1), True

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,11 +27,17 @@ LANES = 1024
 MOST = 6
 """Tensors that one pass takes, the base not counted."""
 
+Pass: TypeAlias = Callable[[], object]
+"""Writes a merged tensor in one pass; returns something true if every entry is finite."""
+
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _CUT, _BAND, _RANDOM, _RANKED, _ALL = range(5)
 _ADDED, _ELECTED, _SHARED = range(3)
-_VECTOR = struct.Struct("=11q6f")
-"""How the loops are told of one task vector; the same record in loops/combine.cpp."""
+_VECTOR = struct.Struct("=11q5f")
+"""How the loops are told of one task vector, less its weight; the same record in loops/vectors.h."""
+_WEIGHT = struct.Struct("=f")
+_SOURCE = struct.Struct("=2q")
+_TARGET = struct.Struct("=4q")
 
 
 def readable(tensors: Sequence[Tensor]) -> bool:
@@ -41,14 +48,17 @@ def readable(tensors: Sequence[Tensor]) -> bool:
 
 def combinable(keeps: Sequence[AbstractKeep | None]) -> bool:
     """Return whether the loops know how these task vectors drop entries: few, and all in one way or not at all."""
+    if len(keeps) <= MOST and all(type(keep) is Cut for keep in keeps):
+        return True
     kinds = {_way(keep) for keep in keeps if keep is not None}
     mixed = kinds == {_RANKED} and None in keeps
     return len(keeps) <= MOST and None not in kinds and not mixed and (len(kinds) <= 1 or kinds == {_CUT, _BAND})
 
 
-def weighted_sum(out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], weights: Sequence[float]) -> bool:
-    """Write the sum of weight times tensor, rounded to `dtype`; return whether it is finite."""
-    return bool(loops().weighted_sum(target(out, dtype), len(tensors), sources(tensors), floats(weights)))
+def weighted_sum(out: Tensor, dtype: torch.dtype, places: Sequence[tuple[int, int]], weights: Sequence[float]) -> Pass:
+    """Return what writes the sum of weight times tensor, rounded to `dtype`, given where the tensors lie."""
+    told = b"".join(_SOURCE.pack(*place) for place in places)
+    return partial(loops().weighted_sum, target(out, dtype), len(places), told, floats(weights))
 
 
 def combination(
@@ -60,18 +70,22 @@ def combination(
     vote: bool,
     normalize: bool,
     scale: float,
-) -> bool:
-    """Write base + scale times the combined task vectors, rounded to `dtype`; return whether it is finite."""
-    table = _table(vectors, [vector.keep for vector in vectors], weights)
+) -> Pass:
+    """Return what writes base + scale times the combined task vectors, rounded to `dtype`."""
+    table = _table(vectors, weights)
     how = _ADDED if not vote else _SHARED if normalize else _ELECTED
-    base = sources([vectors[0].group.base.raw])
-    return bool(loops().combination(target(out, dtype), base, len(vectors), table, how, scale))
+    base = _SOURCE.pack(*vectors[0].group.base.place)
+    return partial(loops().combination, target(out, dtype), base, len(vectors), table, how, scale)
 
 
 def norm_of_kept(vector: TaskVector, keep: AbstractKeep | None) -> float:
     """Return the L1 norm of what is kept of a task vector."""
     base, lanes = vector.group.base.raw, np.zeros(LANES)
-    loops().norms(base.numel(), sources([base]), _table([vector], [keep], [1.0]), lanes.ctypes.data)
+    way = _ALL if keep is None else _way(keep)
+    assert way is not None
+    loops().norms(
+        base.numel(), sources([base]), _record(vector, keep, way, None) + _WEIGHT.pack(1.0), lanes.ctypes.data
+    )
     return float(lanes.sum())
 
 
@@ -100,9 +114,14 @@ def sources(tensors: Sequence[Tensor]) -> bytes:
     return struct.pack(f"={2 * len(tensors)}q", *(word for x in tensors for word in (x.data_ptr(), _KINDS[x.dtype])))
 
 
+def place_of(tensor: Tensor) -> tuple[int, int]:
+    """Return where a tensor lies and of what kind it is."""
+    return tensor.data_ptr(), _KINDS[tensor.dtype]
+
+
 def target(out: Tensor, dtype: torch.dtype) -> bytes:
     """Return how the loops are told where a result goes, and the dtype that it is rounded to first."""
-    return struct.pack("=4q", out.data_ptr(), _KINDS[out.dtype], _KINDS[dtype], out.numel())
+    return _TARGET.pack(out.data_ptr(), _KINDS[out.dtype], _KINDS[dtype], out.numel())
 
 
 def floats(numbers: Sequence[float]) -> bytes:
@@ -118,29 +137,39 @@ def _way(keep: AbstractKeep) -> int | None:
     return _RANDOM if isinstance(keep, Random) else None
 
 
-def _table(vectors: Sequence[TaskVector], keeps: Sequence[AbstractKeep | None], weights: Sequence[float]) -> bytes:
+def _table(vectors: Sequence[TaskVector], weights: Sequence[float]) -> bytes:
     """Return how the loops are told of task vectors; one that drops nothing is told in the way of the others."""
-    ways = [None if keep is None else _way(keep) for keep in keeps]
+    ways = [None if vector.keep is None else _way(vector.keep) for vector in vectors]
     way = max((way for way in ways if way is not None), default=_ALL)
-    drawn = next((keep for keep in keeps if isinstance(keep, Random)), None)
+    drawn = next((vector.keep for vector in vectors if isinstance(vector.keep, Random)), None)
     records = []
-    for vector, keep, weight in zip(vectors, keeps, weights, strict=True):
-        cut, dropped = Cut(0.0, 0, vector.group.size), Cut(math.inf, 0, 0)
-        field = limit = rank = row = 0
-        lowest = spread = 0.0
-        if isinstance(keep, Cut):
-            cut = keep
-        elif isinstance(keep, Band):
-            cut, dropped = keep.kept, keep.dropped
-        elif isinstance(keep, Random):
-            field, limit = keep.field.data_ptr(), keep.limit
-        elif isinstance(keep, RankedRandom):
-            field, rank, row = keep.field.data_ptr(), keep.rank.data_ptr(), keep.row
-            lowest, spread = keep.lowest, keep.spread
-        elif drawn is not None:
-            field, limit = drawn.field.data_ptr(), 1 << 16
-        whole = (way, cut.first, cut.last, dropped.first, dropped.last, field, limit, rank, row)
-        numbers = (cut.threshold, dropped.threshold, lowest, spread, vector.factor, weight)
-        parent = vector.parent.raw
-        records.append(_VECTOR.pack(parent.data_ptr(), _KINDS[parent.dtype], *whole, *numbers))
+    for vector, weight in zip(vectors, weights, strict=True):
+        if way not in {_CUT, _ALL}:
+            record = _record(vector, vector.keep, way, drawn)
+        elif way in vector.told:
+            record = vector.told[way]
+        else:
+            record = vector.told[way] = _record(vector, vector.keep, way, None)
+        records += [record, _WEIGHT.pack(weight)]
     return b"".join(records)
+
+
+def _record(vector: TaskVector, keep: AbstractKeep | None, way: int, drawn: Random | None) -> bytes:
+    """Return how the loops are told of one task vector, whose `keep` is None where it takes the way of `drawn`."""
+    cut, dropped = Cut(0.0, 0, vector.group.size), Cut(math.inf, 0, 0)
+    field = limit = rank = row = 0
+    lowest = spread = 0.0
+    if isinstance(keep, Cut):
+        cut = keep
+    elif isinstance(keep, Band):
+        cut, dropped = keep.kept, keep.dropped
+    elif isinstance(keep, Random):
+        field, limit = keep.field.data_ptr(), keep.limit
+    elif isinstance(keep, RankedRandom):
+        field, rank, row = keep.field.data_ptr(), keep.rank.data_ptr(), keep.row
+        lowest, spread = keep.lowest, keep.spread
+    elif drawn is not None:
+        field, limit = drawn.field.data_ptr(), 1 << 16
+    whole = (way, cut.first, cut.last, dropped.first, dropped.last, field, limit, rank, row)
+    numbers = (cut.threshold, dropped.threshold, lowest, spread, vector.factor)
+    return _VECTOR.pack(*vector.parent.place, *whole, *numbers)

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.fused import LANES, floats, loops, sources, target
+from merge.fused import LANES, Pass, floats, loops, sources, target
 from merge.keeping import Cut
 
 
-def ram(out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], epsilon: float, factors: Sequence[float]) -> bool:
-    """Write the base plus what one parent changed, times its factor, or the mean of what several did."""
+def ram(out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], epsilon: float, factors: Sequence[float]) -> Pass:
+    """Return what writes the base plus what one parent changed, times its factor, or the mean of what several did."""
     count = len(tensors) - 1
-    return bool(loops().ram(target(out, dtype), count, sources(tensors), epsilon, floats(factors)))
+    return partial(loops().ram, target(out, dtype), count, sources(tensors), epsilon, floats(factors))
 
 
 def overlaps(tensors: Sequence[Tensor], epsilon: float) -> npt.NDArray[np.int64]:
@@ -30,18 +31,18 @@ def overlaps(tensors: Sequence[Tensor], epsilon: float) -> npt.NDArray[np.int64]
     return counts
 
 
-def nearswap(out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], t: float) -> bool:
-    """Write the base with what is near taken from the one parent."""
-    return bool(loops().nearswap(target(out, dtype), sources(tensors), t))
+def nearswap(out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], t: float) -> Pass:
+    """Return what writes the base with what is near taken from the one parent."""
+    return partial(loops().nearswap, target(out, dtype), sources(tensors), t)
 
 
 def sce(
     out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], shares: Sequence[float], kept: tuple[Tensor, Cut] | None
-) -> bool:
-    """Write the elected changes, each weighed by its parent's share; of all entries, or those whose score is kept."""
+) -> Pass:
+    """Return what writes the elected changes, each weighed by its parent's share; of all or those with a kept score."""
     read = tensors if kept is None else [*tensors, kept[0]]
     cut = None if kept is None else _cut(kept[1])
-    return bool(loops().sce(target(out, dtype), len(tensors) - 1, sources(read), cut, floats(shares)))
+    return partial(loops().sce, target(out, dtype), len(tensors) - 1, sources(read), cut, floats(shares))
 
 
 def variances(tensors: Sequence[Tensor]) -> Tensor:
@@ -61,9 +62,9 @@ def energies(tensors: Sequence[Tensor], scores: Tensor, cut: Cut) -> list[float]
 
 def fusion(
     out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], divergences: Tensor, row: int, threshold: float
-) -> bool:
-    """Write the base with the parent's entries where change times divergence of the row reaches the threshold."""
-    return bool(loops().fusion(target(out, dtype), sources(tensors), divergences.data_ptr(), row, threshold))
+) -> Pass:
+    """Return what writes the base, or the parent's entry where change times the row's divergence is enough."""
+    return partial(loops().fusion, target(out, dtype), sources(tensors), divergences.data_ptr(), row, threshold)
 
 
 def _cut(cut: Cut) -> bytes:

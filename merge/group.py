@@ -60,6 +60,11 @@ class Operand:
         """The tensor as stored, as one row."""
         return self.raw.reshape(-1)
 
+    @cached_property
+    def place(self) -> tuple[int, int]:
+        """Where the compiled loops find the tensor as stored, and its kind."""
+        return fused.place_of(self.raw)
+
     def __getitem__(self, span: slice) -> Tensor:
         return self._arithmetic.operand(self.flat[span])
 
@@ -100,6 +105,8 @@ class Group:
         self.arithmetic = arithmetic
         self.draws = draws
         self.facts = facts
+        self.vectors: dict[int, tuple[Hashable, object]] | None = None
+        """Task vectors made last, by parent; None in a group that goes after its use, since they hold it in turn."""
 
     @classmethod
     def of(
@@ -118,10 +125,15 @@ class Group:
         source = draws or CounterDraws(0, facts)
         return cls("tensor", shape, operands, first, arithmetic=how, draws=source, facts=facts)
 
-    @property
+    @cached_property
     def operands(self) -> tuple[Operand, ...]:
         """The parents, then the base if there is one."""
         return self.parents if self.optional_base is None else (*self.parents, self.optional_base)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes that the parents and the base hold as stored."""
+        return sum(operand.raw.nbytes for operand in self.operands)
 
     @property
     def base(self) -> Operand:
@@ -134,7 +146,7 @@ class Group:
         """Whether the reference is followed step by step."""
         return self.arithmetic.stepwise
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of entries."""
         return prod(self.shape)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from merge.fused import Pass
 from merge.group import Group
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]
@@ -32,8 +33,8 @@ class AbstractFused(ABC):
         """Return the merged entries of one span of the flattened tensor."""
 
     @abstractmethod
-    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
-        """Write the merged tensor, rounded to a dtype; return whether it is finite, None if one pass cannot do it."""
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> Pass | None:
+        """Return what writes the merged tensor, rounded to a dtype; None if one pass cannot do it."""
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ class Overlap(AbstractFused):
         alone = active * (count == 1)
         return base + (added(self.group, vectors * alone * factors) + several * (count > 1))
 
-    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
-        """Write the merged tensor in one pass."""
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+        """Return what writes the merged tensor."""
         if not self.group.fusable or not 0 < len(self.group.parents) <= fused.MOST:
             return None
         return fused_overlap.ram(out, dtype, raws(self.group), self.epsilon, self.factors)

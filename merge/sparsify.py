@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
 from merge import fused, fused_ranking
 from merge.group import Group, Operand
-from merge.keeping import STEPS, AbstractKeep, Band, RankedRandom, Stored
+from merge.keeping import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
 from merge.selection import magnitude_cut
 
 Sparsify = Callable[["TaskVector"], AbstractKeep | None]
+
+DROPS = 10_000
+"""Ways to drop of each kind that are remembered, so that the same one is one object."""
 
 
 class TaskVector:
@@ -43,17 +47,23 @@ class TaskVector:
         self.parent = parent
         self.key = (parent.key, group.base.key)
         self.drawn = False
+        self.told: dict[int, bytes] = {}
         self._factor: Tensor | float | None = None
-        self.keep = None if drop is None or (self.is_zero and not group.stepwise) else drop(self)
+        self.keep: AbstractKeep | None = None if drop is None or (self.is_zero and not group.stepwise) else drop(self)
         if rescale and self.keep is not None:
             self._factor = self._rescaling(setting)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it holds no tensor of its own, so that it may be kept beyond one merge."""
+        return self.keep is None or isinstance(self.keep, Cut | Band)
 
     @property
     def factor(self) -> float:
         """What the entries that are left are multiplied with."""
         return 1.0 if self._factor is None else float(self._factor)
 
-    @property
+    @cached_property
     def is_zero(self) -> bool:
         """Whether the parent shares this tensor with the base."""
         return self.parent.identity == self.group.base.identity
@@ -92,6 +102,7 @@ class TaskVector:
         return self.group.sum_of(lambda span: (self.full(span) if keep is None else self._kept(span)).abs_())
 
 
+@lru_cache(maxsize=DROPS)
 def largest(density: float) -> Sparsify:
     """Keep the `density` share of entries that are largest in magnitude; of equal ones the first in memory.
 
@@ -110,6 +121,7 @@ def largest(density: float) -> Sparsify:
     return drop
 
 
+@lru_cache(maxsize=DROPS)
 def at_random(density: float) -> Sparsify:
     """Keep each entry with the probability `density`.
 
@@ -125,6 +137,7 @@ def at_random(density: float) -> Sparsify:
     return drop
 
 
+@lru_cache(maxsize=DROPS)
 def between(density: float, gamma: float) -> Sparsify:
     """Drop the `gamma` share of largest entries and as many of the smallest that `density` is left.
 
@@ -151,6 +164,7 @@ def between(density: float, gamma: float) -> Sparsify:
     return drop
 
 
+@lru_cache(maxsize=DROPS)
 def by_rank(density: float, epsilon: float) -> Sparsify:
     """Keep each entry with a probability that grows with its rank within its row, from density - epsilon to + epsilon.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge import fused_overlap
+from merge import fused, fused_overlap
 from merge.group import Group
 from merge.method import AbstractFused, AbstractMethod, Kernel, whole_tensor
 
@@ -52,8 +52,8 @@ class _Fusion(AbstractFused):
         change, importance = _important(self.group, self.divergences, span)
         return self.group.base[span] + change * (importance >= self.threshold).float()
 
-    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
-        """Write the merged tensor in one pass."""
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+        """Return what writes the merged tensor."""
         if not self.group.fusable:
             return None
         tensors = [self.group.base.raw, self.group.parents[0].raw]

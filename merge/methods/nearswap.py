@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge import fused_overlap
+from merge import fused, fused_overlap
 from merge.group import Group
 from merge.method import AbstractFused, AbstractMethod, Kernel, number
 
@@ -43,8 +43,8 @@ class _Swap(AbstractFused):
         weight = (self.t / (base - other).abs().clamp(min=1e-6)).clamp(0, 1)
         return weight * other + (1 - weight) * base
 
-    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
-        """Write the merged tensor in one pass."""
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+        """Return what writes the merged tensor."""
         if not self.group.fusable:
             return None
         return fused_overlap.nearswap(out, dtype, [self.group.base.raw, self.group.parents[0].raw], self.t)

@@ -91,8 +91,8 @@ class _Weighed(AbstractFused):
         mix = added(self.group, vectors * kept) / added(self.group, kept).clamp(min=1e-6)
         return self.group.base[span] + mix
 
-    def write(self, out: Tensor, dtype: torch.dtype) -> bool | None:
-        """Write the merged tensor in one pass."""
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+        """Return what writes the merged tensor."""
         if not self.group.fusable or len(self.group.parents) > fused.MOST:
             return None
         return fused_overlap.sce(out, dtype, raws(self.group), self.shares, self.kept)

@@ -46,11 +46,18 @@ def merged(method: AbstractMethod, base: Tensor, parents: list[Tensor], dtype: t
         group = Group.of(parents, root, draws=CounterDraws(3, facts))
         kernel = method.kernel(group)
         out = torch.empty(group.size, dtype=dtype)
-        if loops and isinstance(kernel, AbstractFused) and kernel.write(out, dtype) is not None:
+        one_pass = kernel.one_pass(out, dtype) if loops and isinstance(kernel, AbstractFused) else None
+        if one_pass is not None:
+            assert one_pass()
             return out
         for span in group.spans():
             out[span] = kernel(span).to(dtype)
         return out
+
+
+def summed(out: Tensor, dtype: torch.dtype, tensor: Tensor, weight: float) -> bool:
+    """Write a tensor times a weight, rounded to a dtype; return whether all of it is finite."""
+    return bool(fused.weighted_sum(out, dtype, [fused.place_of(tensor)], [weight])())
 
 
 @needs_compiler
@@ -137,12 +144,12 @@ def test_half_precision_is_rounded_as_torch_does() -> None:
         halves = every_half.view(dtype)
         finite = halves[halves.isfinite()]
         wide = torch.empty(len(finite))
-        fused.weighted_sum(wide, torch.float32, [finite], [1.0])
+        assert summed(wide, torch.float32, finite, 1.0)
         assert torch.equal(wide, finite.float())
         numbers = words.to(torch.int32).view(torch.float32)
         numbers = numbers[numbers.isfinite()]
         out = torch.empty(len(numbers), dtype=dtype)
-        fused.weighted_sum(out, dtype, [numbers], [1.0])
+        summed(out, dtype, numbers, 1.0)
         assert torch.equal(out.view(torch.int16), numbers.to(dtype).view(torch.int16))
 
 
@@ -150,8 +157,8 @@ def test_half_precision_is_rounded_as_torch_does() -> None:
 def test_a_value_that_overflows_the_result_is_noticed() -> None:
     large = torch.full((5,), 60_000.0)
     for dtype, fits in ((torch.float32, True), (torch.bfloat16, True), (torch.float16, False)):
-        assert fused.weighted_sum(torch.empty(5, dtype=dtype), dtype, [large], [2.0]) is fits
-    assert not fused.weighted_sum(torch.empty(5), torch.float16, [large], [2.0])
+        assert summed(torch.empty(5, dtype=dtype), dtype, large, 2.0) is fits
+    assert not summed(torch.empty(5), torch.float16, large, 2.0)
 
 
 @needs_compiler
