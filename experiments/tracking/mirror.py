@@ -41,6 +41,7 @@ class MlflowMirror:
     _store: OpenStore | None = field(default=None, init=False, repr=False)
     _off: bool = field(default=False, init=False, repr=False)
     _best: float | None = field(default=None, init=False, repr=False)
+    _ended: float | None = field(default=None, init=False, repr=False)
 
     @property
     def off(self) -> bool:
@@ -76,13 +77,14 @@ class MlflowMirror:
                 f"{self.folder or self.study}'"
             )
 
-    def _opened(self) -> OpenStore:
+    def _opened(self, began: float) -> OpenStore:
         if self._store is None:
-            self._store = open_store(self.uri, self.study, self.study_id)
+            self._store = open_store(self.uri, self.study, self.study_id, began)
         return self._store
 
     def _mirror(self, record: TrialRecord) -> None:
-        store = self._opened()
+        store = self._opened(record.started)
+        self._ended = max(self._ended or 0.0, record.ended)
         improved = self._improvement(record)
         key = f"{record.kind}/{record.part}/{record.number}/{record.name}"[:TAG]
         run, complete = store.children.get(key, ("", False))
@@ -120,13 +122,13 @@ class MlflowMirror:
         return True
 
     def _conclude(self, verdict: Verdict) -> None:
-        store = self._opened()
+        now = self._ended or time.time()
+        store = self._opened(now)
         metrics = {f"test/{name}": value for name, value in verdict.scores.get(verdict.winner, {}).items()}
         metrics |= {"test/objective": verdict.test_value, "optimism": verdict.optimism}
         if verdict.comparisons:
             interval = verdict.comparisons[0].objective
             metrics |= {"against_best_parent": interval.estimate, "against_best_parent/low": interval.low}
-        now = time.time()
         log_metrics(store.client, store.run, metrics, now)
         for name, value in (("winner", verdict.winner), ("family", verdict.family), ("digest", verdict.digest)):
             store.client.set_tag(store.run, name, value[:TAG])

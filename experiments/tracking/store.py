@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from experiments.naming import safe_name
+from experiments.tracking.entries import milliseconds
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +35,7 @@ SOURCE = {"mlflow.source.name": "mergesearch"}
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a description, Markdown."""
 GUIDE = (
-    "**Model training** at the top left leads to the runs; the + beside the study opens its trials. "
+    "Model training at the top left leads to the runs; the + beside the study opens its trials. "
     'A hole filters as a metric: `metrics."hole/NAME" > 0.5`'
 )
 """The experiment's description: MLflow 3.17 opens an experiment among empty pages for agents and folds child runs."""
@@ -57,8 +58,15 @@ class OpenStore:
     children: dict[str, tuple[str, bool]]
 
 
-def open_store(uri: str, study: str, study_id: str) -> OpenStore:
-    """Open the store and find, or begin, the study's experiment and run."""
+def open_store(uri: str, study: str, study_id: str, began: float) -> OpenStore:
+    """Open the store and find, or begin, the study's experiment and run.
+
+    Args:
+        uri: MLflow tracking URI.
+        study: Name of the study and of the experiment.
+        study_id: Digest of the study's identity.
+        began: When the study began, in seconds since 1970, for a run that is not there yet.
+    """
     database = _sqlite_file(uri)
     if database is not None:
         _check_sqlite(database)
@@ -77,7 +85,7 @@ def open_store(uri: str, study: str, study_id: str) -> OpenStore:
     started = studies[-1] if studies else None
     if started is None:
         tags = {STUDY_ID: study_id, **SOURCE}
-        started = client.create_run(experiment, tags=tags, run_name=study).info.run_id
+        started = client.create_run(experiment, milliseconds(began), tags, study).info.run_id
     children = {
         run.data.tags[RECORD]: (name, run.info.status in {"FINISHED", "FAILED"})
         for name, run in runs.items()

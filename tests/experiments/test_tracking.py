@@ -181,7 +181,7 @@ def test_the_verdict_closes_the_study(uri: str, client: "MlflowClient", said: li
         mirror.log_verdict(verdict)
     assert said == []
     run = runs(client, "closed")["closed"]
-    assert run.info.status == "FINISHED"
+    assert (run.info.start_time, run.info.end_time, run.info.status) == (1_000_000, 1_002_500, "FINISHED")
     assert run.data.tags["winner"] == "trial 0"
     assert run.data.metrics["test/arc/acc"] == 0.4
     assert run.data.metrics["optimism"] == pytest.approx(0.1)
