@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ class Adapter:
     def targets(self) -> frozenset[str]:
         """Names of the tensors of the base that the adapter changes."""
         return frozenset(self._pairs) | frozenset(self._replaced)
+
+    @property
+    def draws(self) -> int:
+        """Random numbers that PEFT takes from torch's generator when it loads the adapter.
+
+        torch fills both matrices of a layer, then PEFT the first again, before what is stored replaces them.
+        """
+        sizes = [(prod(self.headers[down].shape), prod(self.headers[up].shape)) for down, up in self._pairs.values()]
+        return sum(2 * down + up for down, up in sizes)
 
     def check(self, base: Mapping[str, Header], place: str) -> None:
         """Compare with the headers of the base.

@@ -241,8 +241,10 @@ class Merger:
         words = self.vocabulary(recipe)
         if not self.compat:
             return _Run(recipe, facts, Arithmetic(), CounterDraws(number, facts), words)
-        dtype = None if recipe.dtype is None else torch_dtype(recipe.dtype)
-        return _Run(recipe, facts, Arithmetic(dtype, stepwise=True), StreamDraws(number), words)
+        dtype, draws = None if recipe.dtype is None else torch_dtype(recipe.dtype), StreamDraws(number)
+        for adapter in (self.checkpoint(reference).adapter for reference in recipe.references()):
+            draws.skip(0 if adapter is None else adapter.draws)
+        return _Run(recipe, facts, Arithmetic(dtype, stepwise=True), draws, words)
 
     def _step(self, tensor: TensorPlan, run: _Run, out: Tensor) -> Step:
         """Return what merges one tensor into `out`."""

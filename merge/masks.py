@@ -84,6 +84,10 @@ class StreamDraws(AbstractDraws):
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
+    def skip(self, count: int) -> None:
+        """Leave out so many numbers, which the reference uses up before its first mask."""
+        torch.rand(count, generator=self._generator)
+
     def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:  # noqa: ARG002
         """Return the next mask of the stream; drawn now, whole."""
         dtype = torch.bfloat16 if like.dtype == torch.bfloat16 else torch.float32

@@ -83,3 +83,16 @@ def test_a_head_that_tied_models_lend_their_embedding_is_drawn_after_it(family: 
     recipe = recipe_of("dare_linear", models={name: {"weight": 0.5, "density": 0.5} for name in order})
     names = [tensor.name for tensor in Merger([family], compat=True).plan(recipe).tensors]
     assert names[:2] == [TABLE, "lm_head.weight"]
+
+
+def test_folding_an_adapter_uses_up_random_numbers_of_the_reference(family: Path) -> None:
+    models: dict[str, dict[str, object]] = {name: {"weight": 1.0, "density": 0.5} for name in ("a", "base+lora")}
+    recipe = recipe_of("dare_linear", models=models, parameters={"rescale": False})
+    folder = Merger([family], compat=True, seed=7).merge_to_folder(recipe, family / "out")
+    result, base, a = (
+        load_file(place / "model.safetensors")[TABLE] for place in (folder, family / "base", family / "a")
+    )
+    generator = torch.Generator().manual_seed(7)
+    torch.rand(2 * 3 * 16 + 16 * 3, generator=generator)  # lora_A and lora_B of a layer, then lora_A again
+    kept = torch.rand(base.shape, generator=generator) < 0.5
+    assert torch.equal(result, base + (a - base) * kept)
