@@ -7,7 +7,7 @@ from typing import Any
 
 _ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*[A-Za-z0-9]"
 _MODEL = re.compile(rf"(?<![\w./:-])(?:https?://huggingface\.co/)?({_ID})(?![\w/])")
-_LINK = re.compile(r"\[([^\]]*)\]\(\S*?\)")
+_LINK = re.compile(r"\[([^\]]{0,300})\]\(\S{0,500}?\)")  # bounded, so that no text of brackets is read for ever
 _NO_MODEL = re.compile(r"mergekit$|\.(?:md|py|ya?ml|json|txt|git)$|^(?:and|or|his|she|input|w|n)/", re.IGNORECASE)
 _METHODS = (
     ("dare_ties", r"dare[\s_+-]*(?:and\s+)?ties"),
