@@ -29,7 +29,7 @@ class Slots(Protocol):
     """Where generation keeps the keys and values of its rows."""
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one token's ``[B, Hk, 1, D]`` and return all that the rows hold, ``[B, Hk, L, D]``."""
+        """Add tokens' ``[B, Hk, L, D]`` and return all that the rows hold, the new ones last, ``[B, Hk, Lk, D]``."""
 
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -42,14 +42,16 @@ class Pass:
     Attributes:
         reach: Largest position that is attended from, plus 1.
         prefix: Keys and values of the prefix per layer, ``[1, Hk, Lp, D]``; None without a prefix.
-        mask: Added to the rows' own scores, ``[B, 1, L, Lk]``; None means causal.
+        mask: Added to the rows' own scores, the stem's left out, ``[B, 1, L, Lk]``; None means causal.
+        stem: First tokens of a row that are causal and seen by all that follows.
         captured: Collects the rows' own keys and values per layer; None to let them go.
-        slots: Keys and values of rows that are being generated.
+        slots: Keys and values of rows that are being generated; `mask` says who of them is seen.
     """
 
     reach: int
     prefix: Layers | None = None
     mask: Tensor | None = None
+    stem: int = 0
     captured: Layers | None = None
     slots: Slots | None = None
     layers_seen: set[int] = field(default_factory=set)
@@ -126,6 +128,8 @@ def attend(
     if state.slots is not None:
         key, value = state.slots.write(layer, key, value)
     prefix = None if state.prefix is None else state.prefix[layer]
+    if state.stem:
+        return _hanging(query, key, value, state, prefix, scaling), None
     step = _decode if query.shape[2] == 1 and state.slots is not None else _rows
     return step(query, key, value, state.mask, prefix, scaling).transpose(1, 2), None
 
@@ -139,6 +143,19 @@ def _refuse(module: torch.nn.Module, options: dict[str, Any], reach: int) -> Non
             raise UnshareableError(f"its attention {why}")
     if not getattr(module, "is_causal", True):
         raise UnshareableError("its attention is not causal")
+
+
+def _hanging(
+    q: Tensor, k: Tensor, v: Tensor, state: Pass, prefix: tuple[Tensor, Tensor] | None, scaling: float | None
+) -> Tensor:
+    """Return ``[B, L, H, D]`` of rows that begin with a stem: it is causal, what follows takes it as its prefix."""
+    stem, keys, values = (x[:, :, : state.stem] for x in (q, k, v))
+    q, k, v = (x[:, :, state.stem :] for x in (q, k, v))
+    above = _rows(stem, keys, values, None, prefix, scaling)
+    if prefix is not None:
+        keys, values = (torch.cat(pair, dim=2) for pair in zip(prefix, (keys, values), strict=True))
+    below = _rows(q, k, v, state.mask, (keys, values), scaling)
+    return torch.cat([above.transpose(1, 2), below.transpose(1, 2)], dim=1)
 
 
 def _rows(

@@ -1,7 +1,8 @@
 """Greedy generation for many prompts at once: a shared prefix held once, finished rows leave at once.
 
-Every row has a slot with room for its own prompt and text. A step feeds one token per row; a row that is done gives
-its slot to the last row, so that the rows in use are always the first ones, and waiting prompts fill the free slots.
+Every row has a slot with room for its own prompt and text. A step feeds each row's last token, and behind it what the
+row may say next (`drafts`), all of which the same pass checks; a row that is done gives its slot to the last row, so
+that the rows in use are always the first ones, and waiting prompts fill the free slots.
 """
 
 import time
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor
 
 from evals.attention import Layers, Pass
+from evals.drafts import MOST, Drafter, best_count
 from evals.errors import ScoringError
 from evals.plan import Ints
 from evals.prefix_tree import common_prefix
+from evals.slots import Slots
 
 PATIENCE = 3600.0
 """Seconds without a finished text after which generation is given up."""
@@ -55,72 +58,21 @@ class Ending:
         return any(stop in whole for stop in self.texts)
 
 
-class Slots:
-    """Keys and values of the rows being generated, ``[rows, Hk, room, D]`` per layer.
-
-    Args:
-        rows: Number of slots.
-        room: Tokens that a slot holds.
-    """
-
-    def __init__(self, rows: int, room: int) -> None:
-        self._rows, self._room = rows, room
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-        self.lengths = torch.zeros(rows, dtype=torch.long)
-        self.active = 0
-        self._step_rows = self._step_places = torch.zeros(0, dtype=torch.long)
-        self._step_view = 0
-
-    @property
-    def view(self) -> int:
-        """Tokens of the longest row in use, the one being added included."""
-        return int(self.lengths[: self.active].max()) + 1
-
-    def fill(self, captured: Layers, lengths: Sequence[int]) -> None:
-        """Put new rows behind those in use, from keys and values of their right-padded prompts."""
-        for layer, (key, value) in enumerate(captured):
-            if len(self._keys) <= layer:
-                self._keys.append(key.new_zeros(self._rows, key.shape[1], self._room, key.shape[3]))
-                self._values.append(value.new_zeros(self._rows, value.shape[1], self._room, value.shape[3]))
-            rows = slice(self.active, self.active + len(lengths))
-            self._keys[layer][rows, :, : key.shape[2]] = key
-            self._values[layer][rows, :, : value.shape[2]] = value
-        self.lengths[self.active : self.active + len(lengths)] = torch.tensor(lengths)
-        self.active += len(lengths)
-
-    def begin(self, device: Any) -> None:
-        """Prepare a step: where each row's token goes is the same in all layers."""
-        self._step_rows = torch.arange(self.active, device=device)
-        self._step_places = self.lengths[: self.active].to(device)
-        self._step_view = self.view
-
-    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one token per row after `begin`; `advance` moves on when all layers have written."""
-        keys, values = self._keys[layer], self._values[layer]
-        rows, places, view = self._step_rows, self._step_places, self._step_view
-        keys[rows, :, places] = key[:, :, 0]
-        values[rows, :, places] = value[:, :, 0]
-        return keys[: self.active, :, :view], values[: self.active, :, :view]
-
-    def advance(self) -> None:
-        """Count the token that was written."""
-        self.lengths[: self.active] += 1
-
-    def leave(self, row: int) -> None:
-        """Give the slot of `row` to the last row in use."""
-        last = self.active - 1
-        if row != last:
-            for held in (*self._keys, *self._values):
-                held[row] = held[last]
-            self.lengths[row] = self.lengths[last]
-        self.active = last
-
-
 @dataclass
 class _Row:
     prompt: int
+    drafter: Drafter
     text: list[int] = field(default_factory=list)
+    done: bool = False
+
+    def say(self, tokens: Sequence[int], ending: Ending) -> None:
+        """Add tokens to the text, until it is finished."""
+        for token in tokens:
+            self.text.append(token)
+            self.drafter.add(token)
+            self.done = ending.reached(self.text)
+            if self.done:
+                return
 
 
 Forward = Callable[[Pass, Tensor, Tensor, Tensor], Tensor]
@@ -176,7 +128,7 @@ class Generator:
         own = [prompt[shared:] for prompt in tokens]
         prefix = self._prefill(tokens[0][:shared]) if shared else None
         rows_at_once = min(self._limit, len(own))
-        slots = Slots(rows_at_once, max(map(len, own)) + ending.longest)
+        slots = Slots(rows_at_once, max(map(len, own)) + ending.longest + MOST)
         waiting = sorted(range(len(own)), key=lambda i: len(own[i]))
         rows: list[_Row] = []
         done: dict[int, list[int]] = {}
@@ -184,16 +136,16 @@ class Generator:
             free = rows_at_once - len(rows)
             if waiting and (free >= max(1, rows_at_once // 4) or not rows):
                 entering = self._next(waiting, free, [len(prompt) for prompt in own])
-                rows += [_Row(prompt) for prompt in entering]
-                best = self._enter(slots, prefix, shared, [own[i] for i in entering])
+                rows += [_Row(prompt, Drafter(tokens[prompt].tolist())) for prompt in entering]
+                said = self._enter(slots, prefix, shared, [own[i] for i in entering])
                 fresh = rows[-len(entering) :]
             else:
-                best = self._step(slots, prefix, shared, [row.text[-1] for row in rows])
+                said = self._step(slots, prefix, shared, rows)
                 fresh = rows
-            for row, token in zip(fresh, best, strict=True):
-                row.text.append(token)
+            for row, new in zip(fresh, said, strict=True):
+                row.say(new, ending)
             for place in range(len(rows) - 1, -1, -1):
-                if ending.reached(rows[place].text):
+                if rows[place].done:
                     done[rows[place].prompt] = rows[place].text
                     finished = time.monotonic()
                     slots.leave(place)
@@ -232,8 +184,8 @@ class Generator:
         self.tokens_run += len(prefix)
         return [(key.contiguous(), value.contiguous()) for key, value in state.captured or []]
 
-    def _enter(self, slots: Slots, prefix: Layers | None, start: int, prompts: Sequence[Ints]) -> list[int]:
-        """Run the prompts of new rows, padded on the right, and return each one's first token."""
+    def _enter(self, slots: Slots, prefix: Layers | None, start: int, prompts: Sequence[Ints]) -> list[list[int]]:
+        """Run the prompts of new rows, padded on the right, and return each one's first token, alone in a list."""
         longest = max(map(len, prompts))
         ids = torch.zeros(len(prompts), longest, dtype=torch.long)
         for row, prompt in enumerate(prompts):
@@ -244,19 +196,35 @@ class Generator:
         logits = self._forward(state, ids.to(self._device), positions.to(self._device), last.to(self._device))
         slots.fill(state.captured or [], [len(prompt) for prompt in prompts])
         self.tokens_run += ids.numel()
-        return _likeliest(logits)
+        return [[token] for token in _likeliest(logits)]
 
-    def _step(self, slots: Slots, prefix: Layers | None, start: int, tokens: Sequence[int]) -> list[int]:
-        """Feed each row's last token and return its next."""
-        slots.begin(self._device)
-        lengths = slots.lengths[: slots.active]
-        view = slots.view
-        hidden = torch.arange(view)[None] > lengths[:, None]
-        mask = torch.zeros(len(tokens), 1, 1, view).masked_fill_(hidden[:, None, None], float("-inf"))
-        state = Pass(reach=start + view, prefix=prefix, mask=mask.to(self._device), slots=slots)
-        ids = torch.tensor(tokens, device=self._device)[:, None]
-        positions = (lengths + start)[:, None].to(self._device)
-        logits = self._forward(state, ids, positions, torch.arange(len(tokens), device=self._device))
-        slots.advance()
-        self.tokens_run += len(tokens)
-        return _likeliest(logits)
+    def _step(self, slots: Slots, prefix: Layers | None, start: int, rows: Sequence[_Row]) -> list[list[int]]:
+        """Feed each row's last token and guesses behind it; return what it says next, one token at least."""
+        most = max(0, min(MOST, self._tokens // len(rows) - 1))
+        count = best_count([row.drafter.hope for row in rows], most)
+        guesses = [row.drafter.guess(count) for row in rows]
+        length = 1 + max(map(len, guesses))
+        ids = torch.zeros(len(rows), length, dtype=torch.long)
+        for i, (row, guessed) in enumerate(zip(rows, guesses, strict=True)):
+            ids[i, : 1 + len(guessed)] = torch.tensor([row.text[-1], *guessed])
+        needed = [i * length + j for i, guessed in enumerate(guesses) for j in range(1 + len(guessed))]
+        places = slots.begin(length, self._device)
+        hidden = torch.arange(slots.view) > places[:, :, None]
+        mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None]
+        state = Pass(start + slots.view, prefix, mask.to(self._device), slots=slots)
+        positions = (places + start).to(self._device)
+        best = iter(
+            _likeliest(self._forward(state, ids.to(self._device), positions, torch.tensor(needed, device=self._device)))
+        )
+        said = [_agreed(guessed, [next(best) for _ in range(1 + len(guessed))]) for guessed in guesses]
+        slots.advance([len(tokens) for tokens in said])
+        self.tokens_run += ids.numel()
+        return said
+
+
+def _agreed(guessed: Sequence[int], best: Sequence[int]) -> list[int]:
+    """Return the model's tokens up to and with the first that was not guessed."""
+    count = 0
+    while count < len(guessed) and guessed[count] == best[count]:
+        count += 1
+    return list(best[: count + 1])

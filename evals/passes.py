@@ -63,8 +63,11 @@ class Passes:
         for group in plan.groups:
             prefix = None if group.prefix is None else self._stem(group.prefix, totals, greedy)
             for forward in group.passes:
-                reach = int(forward.positions.max()) + 1
-                self._read(forward, Pass(reach, prefix, self._mask(forward.end)), totals, greedy)
+                if forward.stem:
+                    self._hanging(forward, totals, greedy)
+                else:
+                    reach = int(forward.positions.max()) + 1
+                    self._read(forward, Pass(reach, prefix, self._mask(forward.end)), totals, greedy)
         return [(float(total), bool(alike)) for total, alike in zip(totals, greedy, strict=True)]
 
     def _stem(self, whole: Forward, totals: Any, greedy: Any) -> Layers:
@@ -75,13 +78,24 @@ class Passes:
         if known:
             state.prefix = continued(layers, known, [])
         if known < len(tokens):
-            rest = Forward(whole.ids[:, known:], whole.positions[:, known:], None, whole.needed - known, whole.targets)
-            self._read(rest, state, totals, greedy)
+            self._read(whole.after(known), state, totals, greedy)
         layers = continued(state.prefix or [], known, state.captured or [])
         if self._stems is not None:
             self._stems.keep(tokens, layers, known)
         self.reused += known
         return layers
+
+    def _hanging(self, whole: Forward, totals: Any, greedy: Any) -> None:
+        """Run a stem, from the place on where it is known, and what hangs on it."""
+        known, layers = (0, []) if self._stems is None else self._stems.longest(whole.ids[0, : whole.stem - 1])
+        rest, prefix = whole.after(known), continued(layers, known, []) if known else None
+        captured: Layers | None = None if self._stems is None else []
+        reach = int(whole.positions.max()) + 1
+        self._read(rest, Pass(reach, prefix, self._mask(whole.end), rest.stem, captured), totals, greedy)
+        if self._stems is not None:
+            new = [(key[:, :, : rest.stem], value[:, :, : rest.stem]) for key, value in captured or []]
+            self._stems.keep(whole.ids[0, : whole.stem], continued(prefix or [], known, new), known)
+        self.reused += known
 
     def _mask(self, end: Ints | None) -> Tensor | None:
         """Return what to add to the scores of rows in which node j is seen by i iff j <= i < end[j]."""

@@ -1,6 +1,6 @@
 """What is planned for some requests before any weight is known: passes, what they share and what is read from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ Ints = NDArray[np.int64]
 MIN_PREFIX = 48
 """Stems shorter than this are not worth a pass of their own."""
 OWN_PASS = 256
-"""A context of this many tokens gets a causal pass of its own, its answers hang on it."""
+"""A context of this many tokens gets a causal row of its own, its answers hang on it."""
 ROW = 256
 """Tokens that packed questions may fill of one row."""
 
@@ -45,9 +45,11 @@ class Forward:
     Attributes:
         ids: Tokens, ``[B, L]``.
         positions: Their positions, ``[B, L]``.
-        end: Until where each node is seen, ``[B, L]``; None when every row is plainly causal.
+        end: Until where each node after the stem is seen, counted from there, ``[B, L - stem]``; None when every row
+            is plainly causal.
         needed: Flat places in ``[B * L]`` whose logits are needed.
         targets: What is read from them.
+        stem: First tokens of the only row that are plainly causal and seen by all that follows; 0 for none.
     """
 
     ids: Ints
@@ -55,6 +57,17 @@ class Forward:
     end: Ints | None
     needed: Ints
     targets: Targets
+    stem: int = 0
+
+    def after(self, known: int) -> "Forward":
+        """Return the pass without the first `known` tokens of its only row, in which nothing is read."""
+        return replace(
+            self,
+            ids=self.ids[:, known:],
+            positions=self.positions[:, known:],
+            needed=self.needed - known,
+            stem=max(0, self.stem - known),
+        )
 
 
 @dataclass(frozen=True)

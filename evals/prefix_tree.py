@@ -106,7 +106,7 @@ def _by_context(inputs: Sequence[_Input]) -> list[list[_Input]]:
 def _stems(questions: Sequence[list[_Input]], budget: Budget) -> Iterator[tuple[list[list[_Input]], int]]:
     """Return runs of questions with the length of the prefix that each run is given; 0 for none.
 
-    A question whose own context is long gets a causal pass of its own, unless most of that context is shared.
+    A question whose own context is long gets a causal row of its own, unless most of that context is shared.
     """
     for run, shared in _neighbours(questions, budget.min_prefix):
         together = []
@@ -156,6 +156,8 @@ def _pack(question: Sequence[_Input], start: int) -> _Pack:
 
 
 def _group(prefix: Ints, packs: Sequence[_Pack], budget: Budget) -> Group:
+    if len(packs) == 1 and 0 < len(packs[0].ids) <= budget.row:
+        return Group(None, (_hanging(prefix, packs[0]),))
     reader = _Reader()
     last = len(prefix) - 1
     for pack in packs:
@@ -165,6 +167,19 @@ def _group(prefix: Ints, packs: Sequence[_Pack], budget: Budget) -> Group:
     positions = np.arange(len(prefix), dtype=np.int64)[None]
     head = Forward(prefix[None], positions, None, reader.needed, reader.targets)
     return Group(head, tuple(_passes([pack for pack in packs if len(pack.ids)], len(prefix), budget)))
+
+
+def _hanging(stem: Ints, pack: _Pack) -> Forward:
+    """Return one pass for a stem and the tree below it, so that the weights are read once."""
+    start = len(stem)
+    reader = _Reader()
+    for one, path in pack.paths:
+        if one.context == start:
+            reader.read(start - 1, one.targets[0], one.request)
+        _read_path(reader, one, path, start, start)
+    ids, positions = np.concatenate([stem, pack.ids]), np.concatenate([np.arange(start), pack.depth])
+    causal = bool((pack.end == len(pack.ids)).all())
+    return Forward(ids[None], positions[None], None if causal else pack.end[None], reader.needed, reader.targets, start)
 
 
 class _Reader:

@@ -7,14 +7,14 @@ so again. A model whose attention cannot be shared is scored by lm-eval's own HF
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from evals.attention import UnshareableError, shared_attention
 from evals.chat import chat_renderer
@@ -28,7 +28,7 @@ from evals.prefix_tree import build_plan
 from evals.results import Cost
 from evals.stems import Stems, room_for_stems
 from evals.stock import is_greedy, model_length, stock_scorer
-from evals.tokens import Tokens
+from evals.tokens import Tokens, windows
 
 _log = logging.getLogger(__name__)
 _PLANS_KEPT = 256
@@ -138,7 +138,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         Raises:
             ScoringError: NaN logits, or memory for less than one row.
         """
-        with _Clock(self):
+        with self._clock():
             return self._run("loglikelihood", requests, self._score)
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002, FBT001, FBT002 - lm-eval
@@ -147,7 +147,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         Raises:
             ScoringError: As `loglikelihood`.
         """
-        with _Clock(self):
+        with self._clock():
             return self._run("loglikelihood_rolling", requests, self._score_whole)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002, FBT001, FBT002 - lm-eval
@@ -156,7 +156,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         Raises:
             ScoringError: As `loglikelihood`.
         """
-        with _Clock(self):
+        with self._clock():
             kinds: dict[str, list[int]] = {}
             for i, request in enumerate(requests):
                 kinds.setdefault(repr(sorted(request.args[1].items())), []).append(i)
@@ -166,6 +166,15 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
                 for i, text in zip(places, self._generate(alike), strict=True):
                     texts[i] = text
             return texts
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        """Add the wall-clock time inside to the cost."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.cost += Cost(seconds=time.perf_counter() - started)
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """Score ``(texts, context tokens, continuation tokens)``, lm-eval's inner interface."""
@@ -202,16 +211,8 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return [sum(next(scores)[0] for _ in listed) for listed in windows]
 
     def _windows(self, text: str) -> tuple[Request, ...]:
-        """Return a text cut into windows of the longest input, each with the token before it as context."""
         if text not in self._cut:
-            rolling = get_rolling_token_windows(
-                token_list=list(self.tokens.text(text)),
-                prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length,
-                context_len=1,
-            )
-            cut = map(make_disjoint_window, rolling)
-            self._cut[text] = tuple(Request(tuple(context), tuple(rest)) for context, rest in cut)
+            self._cut[text] = windows(self.tokens.text(text), self.prefix_token_id, self.max_length)
         return self._cut[text]
 
     def _score_tokens(self, requests: tuple[Request, ...]) -> list[tuple[float, bool]]:
@@ -298,16 +299,3 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     def _text(self, tokens: Sequence[int], stops: list[str]) -> str:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return str(postprocess_generated_text(generation=text, stop=stops, think_end_token=None))
-
-
-class _Clock:
-    """Adds the wall-clock time inside to a scorer's cost."""
-
-    def __init__(self, scorer: LiveScorer) -> None:
-        self._scorer = scorer
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._scorer.cost += Cost(seconds=time.perf_counter() - self._started)

@@ -1,5 +1,6 @@
 """Token ids of prompts and continuations, made once for every model that shares the tokenizer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from evals.plan import Request
@@ -97,3 +98,13 @@ class Tokens:
         return isinstance(other, Tokens) and (self._pairs, self._texts) == (other._pairs, other._texts)
 
     __hash__ = None  # type: ignore[assignment]  # it changes
+
+
+def windows(tokens: Sequence[int], before: int, longest: int) -> tuple[Request, ...]:
+    """Return a text cut into windows of `longest` tokens, each with the token before it, first `before`, as context."""
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+    rolling = get_rolling_token_windows(
+        token_list=list(tokens), prefix_token=before, max_seq_len=longest, context_len=1
+    )
+    return tuple(Request(tuple(context), tuple(rest)) for context, rest in map(make_disjoint_window, rolling))
