@@ -21,18 +21,16 @@ from evals.questions import Question
 from evals.results import Results, merge_results
 from evals.suites import Suite, load_suite
 from evals.tasks import LoadedTask, TaskSpec
-from experiments.demo.base_model import default_cache
 from experiments.errors import ExperimentError, InputError
 from experiments.leaderboard import metric_table, suite_table
 from experiments.outputs import ModelFacts, Places, write_documents
+from experiments.prompts import kept_prompts
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.live import load_tokenizer, new_live_model
 from merge.recipe import Recipe, load_recipes
 from search.template import short_name
 
-PROMPTS_BYTES = 4_000_000_000
-"""Most bytes of tasks, prompts and tokens that stay in the user's cache; a whole leaderboard takes some hundred MB."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -107,7 +105,7 @@ def evaluate_models(models: Sequence[str], *, options: EvaluateOptions, models_r
     for recipe in recipes.values():
         merger.check(recipe)
     console = Console(soft_wrap=True)
-    kept = DiskCache(default_cache() / "prompts", most_bytes=PROMPTS_BYTES)
+    kept = kept_prompts()
     tasks, suite = _load(options, kept, console)
     places = Places(options.output, tuple(recipes))
     desk = _Desk(merger, tasks, suite, options, kept)

@@ -9,9 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from evals.disk_cache import DiskCache
 from evals.engines import engine_names
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
+from experiments.prompts import kept_prompts
 from experiments.reproduce.build import Built, build_chain
 from experiments.reproduce.chain import Chain, arrange
 from experiments.reproduce.deadline import read_in_time
@@ -77,7 +79,8 @@ def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequen
     if options.dry_run:
         _preview(console, chain, claims)
         return []
-    tasks, left = load_claimed(claims.scores, options.settings)
+    kept = kept_prompts()
+    tasks, left = load_claimed(claims.scores, options.settings, kept)
     for one in left:
         _say(console, f"not measured: {one.published.name}: {one.reason}")
     if not tasks:
@@ -98,8 +101,8 @@ def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequen
         if options.model is not None:
             built.write(options.model)
             _say(console, f"weights: {options.model}")
-        measured = [*_measure(console, built, tasks, options.settings, "rebuilt"), *left]
-        parents = _parents(console, built, tasks, options)
+        measured = [*_measure(console, built, tasks, options.settings, kept, "rebuilt"), *left]
+        parents = _parents(console, built, tasks, options, kept)
     _conclude(console, Reproduction(page, front, chain, claims, measured, parents), options)
     return measured
 
@@ -152,10 +155,12 @@ def _preview(console: Console, chain: Chain, claims: Claims) -> None:
         _say(console, f"{score.name}: {100 * score.value:.2f} ({told}, from the {score.source})")
 
 
-def _measure(console: Console, built: Built, tasks: Sequence[Task], settings: Settings, name: str) -> list[Measured]:
+def _measure(
+    console: Console, built: Built, tasks: Sequence[Task], settings: Settings, kept: DiskCache, name: str
+) -> list[Measured]:
     measured: list[Measured] = []
     for task in tasks:
-        results, available = score_task(task, built.model, built.tokenizer, settings)
+        results, available = score_task(task, built.model, built.tokenizer, settings, kept)
         measured += judge(task, results, available)
         last = measured[-1]
         _say(console, f"{name}: {task.asked.task}, {last.questions} questions, {results.cost.seconds:.1f} s")
@@ -163,12 +168,12 @@ def _measure(console: Console, built: Built, tasks: Sequence[Task], settings: Se
 
 
 def _parents(
-    console: Console, built: Built, tasks: Sequence[Task], options: ReproduceOptions
+    console: Console, built: Built, tasks: Sequence[Task], options: ReproduceOptions, kept: DiskCache
 ) -> dict[str, list[Measured]]:
     if not options.parents:
         return {}
     return {
-        reference: _measure(console, built.parent(reference), tasks, options.settings, reference)
+        reference: _measure(console, built.parent(reference), tasks, options.settings, kept, reference)
         for reference in built.recipe.references()
     }
 

@@ -9,14 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from evals.disk_cache import DiskCache
 from evals.engines import make_engine
 from evals.errors import DataError, EvalError, TaskError
 from evals.harness import Evaluation
+from evals.kept_tasks import remembered_questions, remembered_tasks
 from evals.metrics import canonical_metric
-from evals.questions import Leaf
 from evals.results import Results
 from evals.suites import load_suite
-from evals.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.tasks import LoadedTask, TaskSpec
 from experiments.reproduce.benchmarks import Asked
 from experiments.reproduce.scores import Published
 
@@ -97,8 +98,8 @@ class Task:
         return self.loaded[0].label
 
 
-def load_claimed(claims: Sequence[Published], settings: Settings) -> tuple[list[Task], list[Measured]]:
-    """Load the tasks that claims ask for.
+def load_claimed(claims: Sequence[Published], settings: Settings, kept: DiskCache) -> tuple[list[Task], list[Measured]]:
+    """Load the tasks that claims ask for, or take what an earlier start knew of them from `kept`.
 
     Returns:
         The tasks, and the claims that cannot be measured here, each with its reason.
@@ -118,30 +119,30 @@ def load_claimed(claims: Sequence[Published], settings: Settings) -> tuple[list[
         asked = listed[0].asked
         assert asked is not None
         try:
-            loaded = _load(asked, settings)
+            loaded = _load(asked, settings, kept)
         except EvalError as error:
             said = str(error).splitlines()[0]
             left += [Measured(claim, reason=_reason(error, said)) for claim in listed]
             continue
-        kept, metrics = _known_metrics(listed, loaded, left)
-        if kept:
-            tasks.append(Task(asked, kept, metrics, loaded))
+        known, metrics = _known_metrics(listed, loaded, left)
+        if known:
+            tasks.append(Task(asked, known, metrics, loaded))
     return tasks, left
 
 
-def _load(asked: Asked, settings: Settings) -> tuple[LoadedTask, ...]:
+def _load(asked: Asked, settings: Settings, kept: DiskCache) -> tuple[LoadedTask, ...]:
     """Load a task; where its rows are not among the local ones, the same task under its other name."""
     try:
-        return _load_named(asked.task, asked, settings)
+        return _load_named(asked.task, asked, settings, kept)
     except DataError:
         if asked.task not in SAME:
             raise
-        return _load_named(SAME[asked.task], asked, settings)
+        return _load_named(SAME[asked.task], asked, settings, kept)
 
 
-def _load_named(name: str, asked: Asked, settings: Settings) -> tuple[LoadedTask, ...]:
+def _load_named(name: str, asked: Asked, settings: Settings, kept: DiskCache) -> tuple[LoadedTask, ...]:
     spec = TaskSpec(task=name, metric=_metrics(asked)[0] or None, num_fewshot=asked.shots)
-    return load_tasks((spec,), data=settings.data, include_path=settings.include_path, place="card")
+    return remembered_tasks((spec,), kept, data=settings.data, include_path=settings.include_path, place="card")
 
 
 def _reason(error: EvalError, said: str) -> str:
@@ -172,18 +173,23 @@ def _known_metrics(
     return tuple(kept), tuple(metrics)
 
 
-def score_task(task: Task, model: Any, tokenizer: Any, settings: Settings) -> tuple[Results, int]:
-    """Ask one task of a model; return its answers and how many questions there are without a limit."""
-    every = [Leaf.of(loaded).test.questions(loaded.name) for loaded in task.loaded]
-    questions = [question for part in every for question in part[: settings.limit]]
+def score_task(task: Task, model: Any, tokenizer: Any, settings: Settings, kept: DiskCache) -> tuple[Results, int]:
+    """Ask one task of a model; return its answers and how many questions there are without a limit.
+
+    Prompts and tokens that an earlier start kept are taken from `kept`, others go there.
+    """
+    every = remembered_questions(task.loaded, kept, None)
+    parts = [[question for question in every if question.task == loaded.name] for loaded in task.loaded]
+    questions = [question for part in parts for question in part[: settings.limit]]
     evaluation = Evaluation.build(
         task.loaded,
         questions,
         tokenizer=tokenizer,
         metrics="all" if len({name.startswith("gold_") for names in task.metrics for name in names}) > 1 else "asked",
         apply_chat_template=settings.apply_chat_template,
+        kept=kept,
     )
-    return evaluation.run(make_engine(settings.engine, model, tokenizer)), sum(map(len, every))
+    return evaluation.run(make_engine(settings.engine, model, tokenizer)), len(every)
 
 
 def judge(task: Task, results: Results, available: int) -> list[Measured]:

@@ -35,7 +35,7 @@ def rows(out: str) -> dict[str, list[str]]:
 @pytest.fixture
 def offline_models(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Return the option that names the tiny models; prompts go into a cache of the test's own."""
-    monkeypatch.setattr("experiments.evaluate.default_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr("experiments.prompts.default_cache", lambda: tmp_path / "cache")
     return ["--models-root", tiny_models]
 
 
@@ -171,6 +171,25 @@ def test_what_is_missing_can_be_left_out(offline_models: list[object], benchmark
     assert (code, err) == (0, "")
     assert "left out, no data: piqa" in out
     assert "Mean of 1 of 23 tasks" in out
+
+
+def test_a_task_of_ones_own_is_found_below_include_path(offline_models: list[object], tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    asked = [{"question": f"How many legs has animal {i}?", "answers": ["four", "nine"]} for i in range(4)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    task = {
+        "task": "legs", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / "rows.jsonl")}},
+        "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{answers}}", "doc_to_target": 0, "metric_list": [{"metric": "acc"}],
+    }  # fmt: skip
+    (folder / "legs.yaml").write_text(yaml.safe_dump(task))
+    code, out, err = run("base", "--tasks", "legs,mini_arc", "--limit", 3, "--include-path", folder, *offline_models)
+    assert (code, err) == (0, "")
+    assert {"legs/acc ↑", "mini_arc/acc ↑"} <= set(rows(out))
+    code, _, err = run("base", "--tasks", "legs", *offline_models)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "legs" in err
 
 
 def test_local_data_and_models_need_no_network(

@@ -16,6 +16,12 @@ LINEAR: dict[str, object] = {
 MAPS = ("--map", "org/math=math", "--map", "org/science=science")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let prompts go into a cache of the test's own."""
+    monkeypatch.setattr("experiments.prompts.default_cache", lambda: tmp_path / "cache")
+
+
 def write_card(folder: Path, recipe: dict[str, object] | str, scores: dict[str, float]) -> Path:
     """Write a card with a model-index of embedded tasks and a recipe."""
     results = [
@@ -167,3 +173,17 @@ def test_an_expanded_block_scores_as_its_parent(tiny_models: Path, tmp_path: Pat
     assert "note: layer ranges scaled from 32 to 2 layers" in out
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["scores"][0]["measured"] == found["parents"]["math"][0]["measured"]
+
+
+def test_a_second_start_takes_prompts_from_the_cache(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = write_card(tmp_path, LINEAR, {"mini_arc": 30.0})
+    asked = ("reproduce", card, *MAPS, "--models-root", tiny_models, "--limit", 8, "--output", tmp_path / "out.json")
+    first = run(*asked)
+    scores = (tmp_path / "out.json").read_text()
+    monkeypatch.setattr("evals.harness.ask_leaf", None)
+    monkeypatch.setattr("evals.kept_tasks.Leaf", None)
+    assert run(*asked)[0] == first[0] == 0
+    assert (tmp_path / "out.json").read_text() == scores
+    assert json.loads(scores)["scores"][0]["questions"] == 8

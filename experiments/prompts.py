@@ -1,0 +1,12 @@
+"""The user's cache of tasks, prompts and tokens, for commands that score models outside a study."""
+
+from evals.disk_cache import DiskCache
+from experiments.demo.base_model import default_cache
+
+PROMPTS_BYTES = 4_000_000_000
+"""Most bytes of tasks, prompts and tokens that stay in the user's cache; a whole leaderboard takes some hundred MB."""
+
+
+def kept_prompts() -> DiskCache:
+    """Return the cache; it may be deleted at any time."""
+    return DiskCache(default_cache() / "prompts", most_bytes=PROMPTS_BYTES)
