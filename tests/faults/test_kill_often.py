@@ -26,7 +26,7 @@ def told(heard: object) -> list[tuple[object, ...]]:
 def test_a_search_killed_at_random_instants_ends_as_if_nothing_had_happened(
     tmp_path: Path, sampler: str, kind: str, record_property: Any
 ) -> None:
-    settings = {"trials": 3 * KILLS, "sampler": sampler}
+    settings = {"trials": 3 * KILLS + 18, "sampler": sampler}  # more than a fast machine scores between the kills
     prefix = {"sqlite": "sqlite:///", "journal": "journal:"}[kind]
     chance, url = random.Random(KILLS), f"{prefix}{tmp_path / 'interrupted'}"
     killed = in_flight = 0
