@@ -14,6 +14,7 @@ from evals.engines import engine_names
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.prompts import kept_prompts
+from experiments.reproduce.benchmarks import Asked
 from experiments.reproduce.build import Built, build_chain
 from experiments.reproduce.chain import Chain, arrange
 from experiments.reproduce.deadline import read_in_time
@@ -150,9 +151,15 @@ def _preview(console: Console, chain: Chain, claims: Claims) -> None:
     for stage in chain.stages:
         _say(console, f"---\n{stage.to_yaml().rstrip()}")
     for score in claims.scores:
-        asked = score.asked
-        told = "unknown task" if asked is None else f"{asked.task} {asked.metric} {asked.shots}"
-        _say(console, f"{score.name}: {100 * score.value:.2f} ({told}, from the {score.source})")
+        _say(console, f"{score.name}: {100 * score.value:.2f} ({_asked(score.asked)}, from the {score.source})")
+
+
+def _asked(asked: Asked | None) -> str:
+    """Return what a score is taken for, in words."""
+    if asked is None:
+        return "unknown task"
+    shots = "the task's own shots" if asked.shots is None else f"{asked.shots}-shot"
+    return ", ".join(filter(None, (asked.task, asked.metric, shots)))
 
 
 def _measure(
