@@ -74,6 +74,10 @@ class _Row:
             if self.done:
                 return
 
+    def guess(self, count: int, ending: Ending) -> list[int]:
+        """Return up to `count` guesses, none beyond the longest text."""
+        return self.drafter.guess(min(count, ending.longest - len(self.text) - 1))
+
 
 Forward = Callable[[Pass, Tensor, Tensor, Tensor], Tensor]
 """Runs tokens ``[B, L]`` at positions ``[B, L]`` and returns the logits at flat places ``[N]``, ``[N, vocabulary]``."""
@@ -140,7 +144,7 @@ class Generator:
                 said = self._enter(slots, prefix, shared, [own[i] for i in entering])
                 fresh = rows[-len(entering) :]
             else:
-                said = self._step(slots, prefix, shared, rows)
+                said = self._step(slots, prefix, shared, rows, ending)
                 fresh = rows
             for row, new in zip(fresh, said, strict=True):
                 row.say(new, ending)
@@ -198,25 +202,26 @@ class Generator:
         self.tokens_run += ids.numel()
         return [[token] for token in _likeliest(logits)]
 
-    def _step(self, slots: Slots, prefix: Layers | None, start: int, rows: Sequence[_Row]) -> list[list[int]]:
+    def _step(
+        self, slots: Slots, prefix: Layers | None, start: int, rows: Sequence[_Row], ending: Ending
+    ) -> list[list[int]]:
         """Feed each row's last token and guesses behind it; return what it says next, one token at least."""
         most = max(0, min(MOST, self._tokens // len(rows) - 1))
         count = best_count([row.drafter.hope for row in rows], most)
-        guesses = [row.drafter.guess(count) for row in rows]
-        length = 1 + max(map(len, guesses))
-        ids = torch.zeros(len(rows), length, dtype=torch.long)
-        for i, (row, guessed) in enumerate(zip(rows, guesses, strict=True)):
-            ids[i, : 1 + len(guessed)] = torch.tensor([row.text[-1], *guessed])
-        needed = [i * length + j for i, guessed in enumerate(guesses) for j in range(1 + len(guessed))]
+        fed = [[row.text[-1], *row.guess(count, ending)] for row in rows]
+        length = max(map(len, fed))
         places = slots.begin(length, self._device)
+        real = torch.arange(length) < torch.tensor([len(tokens) for tokens in fed])[:, None]
+        ids = torch.zeros(len(rows), length, dtype=torch.long)
+        ids[real] = torch.tensor([token for tokens in fed for token in tokens])
+        positions = (places + start) * real
         hidden = torch.arange(slots.view) > places[:, :, None]
         mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None]
-        state = Pass(start + slots.view, prefix, mask.to(self._device), slots=slots)
-        positions = (places + start).to(self._device)
-        best = iter(
-            _likeliest(self._forward(state, ids.to(self._device), positions, torch.tensor(needed, device=self._device)))
-        )
-        said = [_agreed(guessed, [next(best) for _ in range(1 + len(guessed))]) for guessed in guesses]
+        state = Pass(int(positions.max()) + 1, prefix, mask.to(self._device), slots=slots)
+        needed = real.flatten().nonzero()[:, 0]
+        logits = self._forward(state, *(part.to(self._device) for part in (ids, positions, needed)))
+        best = iter(_likeliest(logits))
+        said = [_agreed(tokens[1:], [next(best) for _ in tokens]) for tokens in fed]
         slots.advance([len(tokens) for tokens in said])
         self.tokens_run += ids.numel()
         return said

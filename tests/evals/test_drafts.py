@@ -86,3 +86,25 @@ def test_a_text_that_repeats_itself_takes_few_passes(chanting: Any, tokenizer: A
     assert texts == plain.generate_until(batch, disable_tqdm=True)
     assert scorer.cost.tokens_generated == 300
     assert passes < 40
+
+
+def test_wrong_guesses_change_nothing_and_stay_within_the_longest_text(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(tokenizer), "n_embd": 48, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, n_positions=64, eos_token_id=1)).eval()  # it has 64 positions only
+    monkeypatch.setattr("evals.generation.best_count", lambda _, most: most)
+    monkeypatch.setattr(Drafter, "guess", lambda _, count: [7] * count)
+    wanted = {"until": [], "max_gen_toks": 20, "do_sample": False}
+    batch = [
+        Instance(request_type="generate_until", doc={}, arguments=(prompt, dict(wanted)), idx=0, metadata=("t", 0, 1))
+        for prompt in ("the cat runs " * 60, "why")
+    ]
+    scorer, plain = LiveScorer(model, tokenizer), HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    assert scorer.generate_until(batch) == plain.generate_until(batch, disable_tqdm=True)
+    assert scorer.fallback_reason is None
+    assert scorer.cost.tokens_generated == 40
