@@ -277,7 +277,11 @@ class Claims:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.RUNNING or RECORD in trial.user_attrs
+    """Tell whether a trial is one of the budget.
+
+    One that waits is not, also where its process was killed between its record and its state, so that it has a record.
+    """
+    return trial.state == TrialState.RUNNING or (trial.state.is_finished() and RECORD in trial.user_attrs)
 
 
 def _owner(record: Any) -> Owner | None:

@@ -101,6 +101,22 @@ def test_a_worker_that_was_stopped_for_a_moment_keeps_its_trial(tmp_path: Path) 
         assert pipe.recv() is True
 
 
+def test_the_last_trial_of_a_process_that_died_between_its_record_and_its_state_is_run_again(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'study.db'}", fake_study(search=SETTINGS))
+    store.claims.open(1)
+    trial = store.claims.claim()
+    assert trial is not None
+    trial.set_user_attr("record", {"reason": "half told"})
+    store.claims.release()
+    store.claims.sweep()
+    again = store.claims.claim()
+    assert again is not None
+    assert again.number == trial.number
+    assert store.tell(again, Failed("in time", "x"), (), {}, ())
+    assert [one.user_attrs["record"]["reason"] for one in store.finished()] == ["in time"]
+    assert store.claims.claim() is None
+
+
 def test_a_leader_that_stood_still_gives_way_to_the_one_that_leads_now(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'study.db'}", fake_study(search=SETTINGS))
     late, now = claims_of(store, Owner("elsewhere", 7)), claims_of(store, Owner("third", 8))
