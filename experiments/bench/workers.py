@@ -23,6 +23,7 @@ import pandas as pd
 import yaml
 
 from experiments.bench.process import machine
+from search.bench import SHELF
 
 PAUSE = 1.0
 """Seconds between two looks at the memory."""
@@ -33,7 +34,7 @@ class Memory:
     """Bytes of all processes of a run: the parents' files as mapped, and everything.
 
     Attributes:
-        files_resident: Of mapped weight files, counted for each process.
+        files_resident: Of mapped weight files and of folded adapters that are shared, counted for each process.
         files_shared: The same, each page once.
         resident: Of everything, counted for each process.
         shared: The same, each page once.
@@ -149,7 +150,7 @@ def _memory(pids: Sequence[int]) -> Memory:
         for line in lines:
             key, _, value = line.partition(":")
             if "-" in key.split(" ")[0]:
-                weights = line.endswith(".safetensors")
+                weights = line.endswith(".safetensors") or f"/{SHELF}/" in line
             elif key in ("Rss", "Pss"):
                 name, size = "resident" if key == "Rss" else "shared", int(value.split()[0]) << 10
                 setattr(total, name, getattr(total, name) + size)
