@@ -18,6 +18,8 @@ from tests.faults.forks import context
 SEARCH = ("ask", "merge", "score", "tell", "mlflow")
 AFTER = ("report", "export")
 BEGIN, END = "begin", "end"
+LONGEST = 600.0
+"""Seconds without a word after which a command counts as hanging; it takes a few on a machine that is not busy."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Killer:
         (self.home / "log.txt").write_text("")
         mine, process = self._start(words, None, 1)
         began: dict[str, float] = {}
-        while (heard := _hear(mine)) is not None:
+        while (heard := self._hear(mine, process)) is not None:
             what, stage, now = heard
             if what == BEGIN:
                 began[stage] = now
@@ -123,7 +125,7 @@ class Killer:
     def kill(self, stage: str, turn: int, *words: object) -> bool:
         """Kill a command inside a stage; tell whether it got that far."""
         mine, process = self._start(words, stage, turn)
-        heard = _hear(mine)
+        heard = self._hear(mine, process)
         if heard is None:
             process.join()
             assert process.exitcode == 0, (self.home / "log.txt").read_text()
@@ -133,7 +135,7 @@ class Killer:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
         process.join()
-        ended = _hear(mine)
+        ended = self._hear(mine, process)
         if ended is None:
             self.hits[stage] += 1
         else:
@@ -148,11 +150,13 @@ class Killer:
         theirs.close()
         return mine, process
 
-
-def _hear(pipe: Any) -> tuple[str, str, float] | None:
-    """Return the next word of a process, None when it has ended."""
-    try:
-        what, stage, now = pipe.recv()
-    except (EOFError, OSError):
-        return None
-    return what, stage, now
+    def _hear(self, pipe: Any, process: Any) -> tuple[str, str, float] | None:
+        """Return the next word of a process, None when it has ended."""
+        try:
+            if not pipe.poll(LONGEST):
+                process.kill()
+                raise AssertionError(f"no word in {LONGEST:.0f} s: {(self.home / 'log.txt').read_text()}")
+            what, stage, now = pipe.recv()
+        except (EOFError, OSError):
+            return None
+        return what, stage, now
