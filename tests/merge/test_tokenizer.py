@@ -105,6 +105,16 @@ def test_chat_templates_are_known_by_name(words: Path, tmp_path: Path) -> None:
         Merger([words]).check(recipe(chat_template="chatlm"))
 
 
+def test_the_chat_template_of_most_parents_is_taken(words: Path, tmp_path: Path) -> None:
+    write(words / "three", "ab", 3)
+    for name, text in (("one", "{{ 1 }}"), ("two", "{{ 2 }}"), ("three", "{{ 2 }}")):
+        (words / name / "chat_template.jinja").write_text(text)
+    models = [{"model": name, "parameters": {"weight": 1.0}} for name in ("one", "two", "three")]
+    block = {"merge_method": "linear", "models": models, "tokenizer_source": "one", "chat_template": "auto"}
+    folder = Merger([words]).merge_to_folder(Recipe.from_mapping(block, place="r"), tmp_path / "out")
+    assert (folder / "chat_template.jinja").read_text() == "{{ 2 }}"
+
+
 def test_without_a_base_a_token_that_a_model_lacks_is_the_mean_of_those_that_have_it(
     words: Path, tmp_path: Path
 ) -> None:
