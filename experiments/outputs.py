@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evals.environment import LM_EVAL_SEEDS
 from evals.harness import Evaluation
@@ -16,9 +16,7 @@ from evals.samples import sample_lines, samples_of
 from evals.suites import Shown, Suite
 from evals.tasks import LoadedTask
 from experiments.atomic import write_text_atomically
-
-if TYPE_CHECKING:
-    from experiments.evaluate import EvaluateOptions
+from experiments.evaluate_options import EvaluateOptions
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class ModelFacts:
     recipe: Mapping[str, object]
     model: Any
     tokenizer: Any
-    options: "EvaluateOptions"
+    options: EvaluateOptions
 
 
 def write_documents(

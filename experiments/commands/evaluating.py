@@ -54,7 +54,8 @@ def evaluate_command(
     device: Device = "cpu",
 ) -> None:
     """Score models or recipes on tasks; one column each, best in bold."""
-    from experiments.evaluate import EvaluateOptions, evaluate_models
+    from experiments.evaluate import evaluate_models
+    from experiments.evaluate_options import EvaluateOptions
 
     options = EvaluateOptions(
         tasks=tasks,
