@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -256,7 +256,7 @@ class Merger:
         if isinstance(kernel, AbstractFused) and not self.allow_nan and fused.readable([out]):
             one_pass = kernel.one_pass(out, tensor.dtype)
         if one_pass is not None:
-            return Step(tensor.name, one_pass, group.nbytes, kernel, waits=True)
+            return Step(tensor.name, one_pass, group.nbytes, (kernel, out), waits=True)
         write = partial(self._fill_by_spans, kernel, group, tensor, out)
         return Step(tensor.name, write, group.nbytes, kernel, waits=False)
 
@@ -381,6 +381,10 @@ def _finite(block: Tensor) -> bool:
 
 
 def _free_memory() -> int:
+    """Return the bytes that can be had without swapping: what is free, and what files that can be read again hold."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

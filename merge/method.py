@@ -34,7 +34,10 @@ class AbstractFused(ABC):
 
     @abstractmethod
     def one_pass(self, out: Tensor, dtype: torch.dtype) -> Pass | None:
-        """Return what writes the merged tensor, rounded to a dtype; None if one pass cannot do it."""
+        """Return what writes the merged tensor, rounded to a dtype; None if one pass cannot do it.
+
+        It knows mere addresses: this kernel and `out` must live until it has run.
+        """
 
 
 @dataclass(frozen=True)

@@ -104,13 +104,15 @@ private:
     }
 
     // Returns results as bfloat16 in the order of memory. The processor's own rounding takes what is below the smallest
-    // normal number for zero, so that where it gives a zero the result is rounded again.
+    // normal number for zero: such results are rounded again, as are those that are not finite, to be sure of them.
     MERGE_INLINE __m512i rounded_words(const Pair& result) {
 #if defined(__AVX512BF16__)
+        constexpr int DENORMAL = 0x20;
         const __m512i words = ordered((__m512i)_mm512_cvtne2ps_pbh(result.high, result.low));
-        const __m512i twice = _mm512_add_epi16(words, words), one = _mm512_set1_epi16(1);
-        const __m512i most = _mm512_set1_epi16(static_cast<int16_t>(2 * 0x7F80 - 1));
-        if (__builtin_expect(_mm512_cmplt_epu16_mask(_mm512_sub_epi16(twice, one), most) == 0xFFFFFFFFu, 1)) return words;
+        const __mmask32 large = _mm512_cmpge_epu16_mask(_mm512_add_epi16(words, words), _mm512_set1_epi16(-0x100));
+        const __mmask16 low = _mm512_fpclass_ps_mask(result.low, DENORMAL);
+        const __mmask16 high = _mm512_fpclass_ps_mask(result.high, DENORMAL);
+        if (__builtin_expect(_kortestz_mask32_u8(large, _mm512_kunpackw(low, high)), 1)) return words;
 #endif
         const __m512i slowly = rounded_by_words(result);
         const __m512i sizes = _mm512_and_si512(slowly, _mm512_set1_epi16(0x7FFF));

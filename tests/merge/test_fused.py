@@ -37,7 +37,16 @@ def tensors_of(count: int, size: int, dtype: torch.dtype, seed: int) -> list[Ten
     return [base.to(dtype), *((base + change).to(dtype) for change in changes)]
 
 
-def merged(method: AbstractMethod, base: Tensor, parents: list[Tensor], dtype: torch.dtype, *, loops: bool) -> Tensor:
+def merged(
+    method: AbstractMethod,
+    base: Tensor,
+    parents: list[Tensor],
+    dtype: torch.dtype,
+    *,
+    loops: bool,
+    live: torch.dtype | None = None,
+) -> Tensor:
+    """Merge, rounded to a dtype and then to that of the live model."""
     facts = Facts(1 << 24)
     root = base if get_method(method.method).base_model == "required" else None
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +54,7 @@ def merged(method: AbstractMethod, base: Tensor, parents: list[Tensor], dtype: t
             patch.setattr(native, "load", lambda: None)
         group = Group.of(parents, root, draws=CounterDraws(3, facts))
         kernel = method.kernel(group)
-        out = torch.empty(group.size, dtype=dtype)
+        out = torch.empty(group.size, dtype=live or dtype)
         one_pass = kernel.one_pass(out, dtype) if loops and isinstance(kernel, AbstractFused) else None
         if one_pass is not None:
             assert one_pass()
@@ -112,6 +121,40 @@ def test_a_large_result_that_passes_the_caches_by_has_the_same_bits(name: str, d
     method = instance(name, 2, density=0.4, select_topk=0.4)
     ways = [merged(method, base, parents, dtype, loops=loops) for loops in (True, False)]
     assert torch.equal(*(way.view(torch.uint8) for way in ways))
+
+
+@needs_compiler
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rounding", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weights", [(1.0, -1.0), (0.5, 0.0), (0.3, 0.6)], ids=["cancel", "zero", "usual"])
+def test_tiny_and_zero_results_into_a_model_of_another_dtype(
+    stored: torch.dtype, rounding: torch.dtype, weights: tuple[float, float]
+) -> None:
+    """Below the smallest normal number, at both zeros, with weights of sum zero, for each dtype of the live model."""
+    base, *parents = tensors_of(2, (1 << 16) + 77, torch.float32, seed=8)
+    sizes = torch.tensor([1.0, 1e-38, 1e-39, 0.0])[torch.arange(base.numel()) % 4]
+    base, *parents = [(x * sizes).to(stored) for x in (base, *parents)]
+    base[::8] = -0.0
+    method = get_method("ties")(weight=weights, density=(0.7, 0.9), lambda_=0.75)
+    for live in (torch.float32, torch.bfloat16):
+        ways = [merged(method, base, parents, rounding, loops=loops, live=live) for loops in (True, False)]
+        assert torch.equal(*(way.view(torch.uint8) for way in ways)), live
+        assert 0 < int((ways[0] == 0).sum()) < base.numel() // 2
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_result_that_overflows_is_noticed_wherever_it_lies(dtype: torch.dtype) -> None:
+    for place in (0, 31, 40, 5000, (1 << 16) + 76):
+        base, *parents = tensors_of(2, (1 << 16) + 77, dtype, seed=9)
+        for parent in parents:
+            parent[place] = 1e38
+        kernel = get_method("ties")(weight=(0.5, 0.5), density=(1.0, 1.0), lambda_=8.0).kernel(Group.of(parents, base))
+        assert isinstance(kernel, AbstractFused)
+        out = torch.empty_like(base)
+        one_pass = kernel.one_pass(out, dtype)
+        assert one_pass is not None
+        assert not one_pass()
 
 
 @needs_compiler
