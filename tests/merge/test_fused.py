@@ -14,6 +14,7 @@ from merge.keeping import Cut
 from merge.masks import CounterDraws
 from merge.method import AbstractFused, AbstractMethod
 from merge.methods import get_method, method_names
+from merge.methods.ties import Ties
 from merge.prepared import Facts
 from merge.selection import magnitude_cut
 from merge.sparsify import TaskVector, largest
@@ -135,7 +136,7 @@ def test_tiny_and_zero_results_into_a_model_of_another_dtype(
     sizes = torch.tensor([1.0, 1e-38, 1e-39, 0.0])[torch.arange(base.numel()) % 4]
     base, *parents = [(x * sizes).to(stored) for x in (base, *parents)]
     base[::8] = -0.0
-    method = get_method("ties")(weight=weights, density=(0.7, 0.9), lambda_=0.75)
+    method = Ties(weight=weights, density=(0.7, 0.9), lambda_=0.75)
     for live in (torch.float32, torch.bfloat16):
         ways = [merged(method, base, parents, rounding, loops=loops, live=live) for loops in (True, False)]
         assert torch.equal(*(way.view(torch.uint8) for way in ways)), live
@@ -149,7 +150,7 @@ def test_one_result_that_overflows_is_noticed_wherever_it_lies(dtype: torch.dtyp
         base, *parents = tensors_of(2, (1 << 16) + 77, dtype, seed=9)
         for parent in parents:
             parent[place] = 1e38
-        kernel = get_method("ties")(weight=(0.5, 0.5), density=(1.0, 1.0), lambda_=8.0).kernel(Group.of(parents, base))
+        kernel = Ties(weight=(0.5, 0.5), density=(1.0, 1.0), lambda_=8.0).kernel(Group.of(parents, base))
         assert isinstance(kernel, AbstractFused)
         out = torch.empty_like(base)
         one_pass = kernel.one_pass(out, dtype)
