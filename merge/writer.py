@@ -5,10 +5,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from merge.recipe import Recipe
 from merge.safetensors_file import write_header, write_tensor
 from merge.workplace import work_folder
 
+_MUCH = 32_000_000
+"""Bytes that the system is asked to store at a time."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -145,13 +148,29 @@ def _write_weights(folder: Path, plans: Sequence[TensorPlan], tensors: Iterator[
     for name, shard in zip(names, shards, strict=True):
         with (folder / name).open("wb") as stream:
             write_header(stream, {plan.name: (plan.dtype, plan.shape) for plan in shard})
+            begun = 0
             for _ in shard:
                 write_tensor(stream, next(tensors))
+                begun = _begin(stream, begun)
     if len(shards) > 1:
         where = {plan.name: name for name, shard in zip(names, shards, strict=True) for plan in shard}
         total = sum(_size(plan) for plan in plans)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _begin(stream: BinaryIO, begun: int) -> int:
+    """Let the system begin to store what was written since `begun`, once it is much; return up to where it has.
+
+    Linux does so when told that the pages are not needed; the wait at the end is then for the last of them only.
+    """
+    written = stream.tell()
+    if written - begun < _MUCH or not hasattr(os, "posix_fadvise"):
+        return begun
+    stream.flush()
+    with suppress(OSError):  # some file systems take no advice
+        os.posix_fadvise(stream.fileno(), begun, written - begun, os.POSIX_FADV_DONTNEED)
+    return written
 
 
 def _shards(plans: Sequence[TensorPlan], limit: int) -> list[list[TensorPlan]]:

@@ -109,6 +109,22 @@ def test_a_failed_replacement_keeps_the_old_folder(
     assert (out / "model.safetensors").read_bytes() == before
 
 
+def test_what_is_stored_early_is_the_same_file(merger: Merger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = merger.merge_to_folder(LINEAR, tmp_path / "one") / "model.safetensors"
+    begun: list[tuple[int, int]] = []
+
+    def refused(_: int, start: int, size: int, __: int) -> None:
+        begun.append((start, size))
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(writer, "_MUCH", 2000)
+    monkeypatch.setattr("os.posix_fadvise", refused, raising=False)
+    early = merger.merge_to_folder(LINEAR, tmp_path / "two") / "model.safetensors"
+    assert early.read_bytes() == whole.read_bytes()
+    assert [start for start, _ in begun[1:]] == [start + size for start, size in begun[:-1]]
+    assert len(begun) > 2
+
+
 @pytest.mark.parametrize("cut", [4, 40, -1])
 def test_a_file_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
     file = write_model(tmp_path / "m", tensors_of(0)) / "model.safetensors"
