@@ -23,16 +23,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from evals.statistics import Interval
 from evals.stock_run import write_task
 from experiments.bench.contenders import Entry, Outcome, Task
 from experiments.bench.process import machine
+from experiments.bench.standings import HEAD, LOOP, Row
 from merge.engine import Merger
 from merge.recipe import Recipe
 from search.baselines import make_baselines
@@ -45,7 +45,6 @@ from search.study import LoadedStudy
 
 READY = Path(__file__).parents[1] / "studies" / "math-science.yaml"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
-LOOP = "TPE, mergekit to disk, HFLM"
 WAYS: Mapping[str, Mapping[str, object]] = {
     "ours": {},
     "ours, no racing": {"race": False},
@@ -54,61 +53,6 @@ WAYS: Mapping[str, Mapping[str, object]] = {
 FINALISTS = 3
 TASKS = (("arc_easy", "gold_prob", "0", "96,96,200"), ("gsm8k", "gold_bits_per_byte", "0", "32,32,60"))
 PARTS = ("search", "selection", "test")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One contender with one seed.
-
-    Attributes:
-        seed: Seed of questions and proposals.
-        name: The contender.
-        outcome: What it found.
-        named: The recipe that it names.
-        test: Its objective on the test questions.
-        difference: The same minus the loop's.
-        apart: How far its search score is from what the judge gives the same recipe on the same questions.
-    """
-
-    seed: int
-    name: str
-    outcome: Outcome
-    named: Entry
-    test: float
-    difference: Interval
-    apart: float
-
-    @property
-    def rate(self) -> float:
-        """Candidates per hour of CPU time, from the start of the process."""
-        return 3600 * self.outcome.candidates / self.outcome.spent
-
-    @property
-    def later_rate(self) -> float:
-        """The same from the first candidate on."""
-        return 3600 * self.outcome.candidates / (self.outcome.spent - self.outcome.begun)
-
-    def line(self) -> str:
-        """Return a line of the table."""
-        far = f"{self.difference.estimate:+.4f} [{self.difference.low:+.4f}, {self.difference.high:+.4f}]"
-        cells = (
-            self.seed,
-            self.name,
-            f"{self.outcome.candidates} ({self.outcome.stopped})",
-            f"{self.rate:.0f}",
-            f"{self.later_rate:.0f}",
-            f"{self.named.value:.4f}",
-            f"{self.test:.4f}",
-            "" if self.name == LOOP else far,
-            f"{self.named.value - self.test:+.4f}",
-        )
-        return "| " + " | ".join(map(str, cells)) + " |"
-
-
-HEAD = (
-    "| seed | contender | candidates (stopped early) | per CPU hour | after the start | search score | test score "
-    "| test score against the loop, 95 % | optimism |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|"
-)
 
 
 def make_parents(base: str, adapters: Sequence[Path], folder: Path) -> dict[str, str]:
