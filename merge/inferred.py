@@ -7,10 +7,10 @@ from typing import Any
 _KNOWN = re.compile(
     r"(Llama|Mistral|Mixtral|QWen|Qwen2|Qwen3|Qwen3Moe|Phi|Phi3|Phi3Small|PhiMSFT|MixFormerSequential|Gemma|Gemma2|Gemma3|"
     r"Falcon|GPT2|GPTNeoX|GPTBigCode|StableLm|StableLMEpoch|Olmo2|Cohere|Cohere2|InternLM2|Granite|Glm4|Glm4Moe|Lfm2|"
-    r"Mamba|Starcoder2|Baichuan|Exaone|Jais|Solar|DeciLM|Afmoe|ChatGLM|Yi|JAIS)(ForCausalLM|LMHeadModel|Model)"
-    r"|(Qwen2VL|Qwen2_5_VL|Qwen3VL|Gemma3|Llava|Mllama)ForConditionalGeneration"
+    r"Mamba|Starcoder2|Afmoe)(ForCausalLM|LMHeadModel)"
+    r"|(Qwen2VL|Qwen2_5_VL|Qwen3VL|Gemma3)ForConditionalGeneration"
 )
-"""Classes that follow the last slice with norm and head; `mergekit-yaml` was run on most, the others are named so."""
+"""Classes that follow the last slice with norm and head: seen with `mergekit-yaml`, or named so in its description."""
 _LAST = re.compile(r"(^|\.)merger\.mlp\.\d+\.")
 
 
