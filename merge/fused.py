@@ -33,6 +33,9 @@ Pass: TypeAlias = Callable[[], object]
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _CUT, _BAND, _RANDOM, _RANKED, _ALL = range(5)
 _ADDED, _ELECTED, _SHARED = range(3)
+DROPS_NOTHING = -1
+"""The way of a task vector that keeps all of its entries: any other's."""
+
 _VECTOR = struct.Struct("=11q5f")
 """How the loops are told of one task vector, less its weight; the same record in loops/vectors.h."""
 _WEIGHT = struct.Struct("=f")
@@ -44,6 +47,13 @@ def readable(tensors: Sequence[Tensor]) -> bool:
     """Return whether the loops can read these tensors: whole, on the CPU, of a dtype that they know."""
     known = all(x.device.type == "cpu" and x.dtype in _KINDS and x.is_contiguous() for x in tensors)
     return known and native.load() is not None
+
+
+def way_of(keep: AbstractKeep | None) -> int:
+    """Return how the loops are told which entries are kept: a number, the largest of several vectors' holds for all."""
+    way = DROPS_NOTHING if keep is None else _way(keep)
+    assert way is not None
+    return way
 
 
 def combinable(keeps: Sequence[AbstractKeep | None]) -> bool:
@@ -139,18 +149,18 @@ def _way(keep: AbstractKeep) -> int | None:
 
 def _table(vectors: Sequence[TaskVector], weights: Sequence[float]) -> bytes:
     """Return how the loops are told of task vectors; one that drops nothing is told in the way of the others."""
-    ways = [None if vector.keep is None else _way(vector.keep) for vector in vectors]
-    way = max((way for way in ways if way is not None), default=_ALL)
-    drawn = next((vector.keep for vector in vectors if isinstance(vector.keep, Random)), None)
-    records = []
+    way = max(vector.way for vector in vectors)
+    way = _ALL if way == DROPS_NOTHING else way
+    fields = (vector.keep for vector in vectors if isinstance(vector.keep, Random))
+    drawn = next(fields, None) if way == _RANDOM else None
+    records: list[bytes] = []
     for vector, weight in zip(vectors, weights, strict=True):
-        if way not in {_CUT, _ALL}:
+        record = vector.told.get(way)
+        if record is None:
             record = _record(vector, vector.keep, way, drawn)
-        elif way in vector.told:
-            record = vector.told[way]
-        else:
-            record = vector.told[way] = _record(vector, vector.keep, way, None)
-        records += [record, _WEIGHT.pack(weight)]
+            if vector.lasting and way in {_CUT, _ALL}:
+                vector.told[way] = record
+        records += (record, _WEIGHT.pack(weight))
     return b"".join(records)
 
 

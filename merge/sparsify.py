@@ -53,6 +53,11 @@ class TaskVector:
         if rescale and self.keep is not None:
             self._factor = self._rescaling(setting)
 
+    @cached_property
+    def way(self) -> int:
+        """How the compiled loops are told what is dropped, where they can be."""
+        return fused.way_of(self.keep)
+
     @property
     def lasting(self) -> bool:
         """Whether it holds no tensor of its own, so that it may be kept beyond one merge."""

@@ -63,9 +63,11 @@ struct VectorLanes {
     // whole tensors, so that zeros keep their sign.
     template <bool ELECTS>
     MERGE_INLINE __m512 terms_of(__m512 entries, __mmask16 mask) const {
-        const __m512 left = KEEP == ALL ? entries
-                          : ELECTS ? _mm512_maskz_mov_ps(mask, entries)
-                          : _mm512_mul_ps(entries, _mm512_maskz_mov_ps(mask, _mm512_set1_ps(1.0f)));
+        if (ELECTS && KEEP != ALL)
+            return rescaled ? _mm512_mul_ps(_mm512_maskz_mul_ps(mask, entries, factor), weight)
+                            : _mm512_maskz_mul_ps(mask, entries, weight);
+        const __m512 one = _mm512_set1_ps(1.0f);
+        const __m512 left = KEEP == ALL ? entries : _mm512_mul_ps(entries, _mm512_maskz_mov_ps(mask, one));
         return _mm512_mul_ps(rescaled ? _mm512_mul_ps(left, factor) : left, weight);
     }
 };
