@@ -94,13 +94,13 @@ def measure(folder: Path, method: str, parents: int, dtype: str, repeats: int, *
     merger = Merger([folder])
     model = new_live_model(merger, recipe(method, parents, 0, dtype, density=0.5), dtype=getattr(torch, dtype))
     first = timed(lambda: merger.merge_live(recipe(method, parents, 0, dtype, density=0.5), model))
+    moved = moved_bytes(merger, recipe(method, parents, 0, dtype, density=0.5), model)
     later, floors = [], []
     for step in range(3 if densities else 0):
         merger.merge_live(recipe(method, parents, 50 + step, dtype, density=0.2 + step / 50), model)
     for step in range(1, repeats + 1):
         density = 0.5 + step / 50 if densities else 0.5
         candidate = recipe(method, parents, step, dtype, density=density)
-        moved = moved_bytes(merger, candidate, model)
         forget(model)
         floors.append(copy_seconds(moved))
         later.append(timed(lambda candidate=candidate: merger.merge_live(candidate, model)))  # type: ignore[misc]
