@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
+import torch
 import yaml
 
 from experiments.cli import main
@@ -22,7 +23,12 @@ def run(*words: object) -> None:
 
 
 def warm() -> None:
-    """Run a search, a report and an export in a folder that goes away."""
+    """Run a search, a report and an export in a folder that goes away.
+
+    On one thread, as everything that is forked from here: threads of OpenMP do not outlive a fork, and a child that
+    inherits a team of them waits for it for ever.
+    """
+    torch.set_num_threads(1)
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
