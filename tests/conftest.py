@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Before anything imports torch. Processes of several workers compute on fewer threads than one alone, and scores are the
-# same bits for one number of threads only; besides, threads that wait for each other are slow beside other processes.
+# Before anything imports torch. Processes of several workers compute on fewer threads than one alone, and scores are
+# the same bits for one number of threads only; besides, threads that wait for each other are slow on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
