@@ -20,9 +20,6 @@ _NAME = re.compile(r"""^["']?(task|group)["']?[ \t]*:[ \t]*["']?([^\s"'#\[{][^\n
 _LISTED = re.compile(r"""^["']?(tag|include)["']?[ \t]*:(.*(?:\n[ \t]+\S.*|\n-[ \t].*)*)""", re.MULTILINE)
 
 
-_FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 class _Loader(yaml.SafeLoader):
     """Reads task files without running what ``!function`` names."""
 
@@ -48,7 +45,7 @@ def _listed(text: str) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for key, value in _LISTED.findall(text):
         try:
-            parsed = yaml.load(f"x:{value}", Loader=_FAST)["x"]  # noqa: S506 - a SafeLoader
+            parsed = yaml.safe_load(f"x:{value}")["x"]
         except yaml.YAMLError:
             continue
         values[key] = [str(item) for item in (parsed if isinstance(parsed, list) else [parsed]) if item]
