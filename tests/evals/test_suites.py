@@ -50,7 +50,8 @@ SHOTS = {
 """Examples in a prompt as the boards' own pages say."""
 MUSR_ROWS = {"murder_mysteries": 250, "object_placements": 256, "team_allocation": 250}
 # EleutherAI/pythia-12b: right answers in percent, or their number where not of 250, per subtask of BBH, in the order of
-# the names (data set open-llm-leaderboard/EleutherAI__pythia-12b-details), and the board's row of it.
+# the names (data set open-llm-leaderboard/EleutherAI__pythia-12b-details), and the board's row of it, written down from
+# memory: no page that prints it was at hand.
 PYTHIA_BBH = (
     66.8, 99 / 1.87, 16.0, 33.6, 47.6, 10.4, 48.4, 19.2, 14.8, 34.4, 28.8, 46.8,
     27.2, 33 / 1.46, 17.2, 28.4, 22.0, 74 / 1.78, 46.0, 26.8, 17.2, 13.2, 32.4, 48.8,
