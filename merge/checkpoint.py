@@ -14,7 +14,7 @@ from merge.adapter import Adapter
 from merge.cut_files import tell_of_cut_files
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.links import check_links
+from merge.links import check_links, names_file_beside
 from merge.pickled import open_pickled
 from merge.planned import Plan
 from merge.references import parse, resolve
@@ -178,9 +178,9 @@ def _headers(folder: Path, reference: str) -> dict[str, Header]:
     where = _json(index, reference).get("weight_map")
     if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
         raise CheckpointError(f"{index}: must have a weight_map of tensors to file names; fetch it again")
-    outside = sorted({file for file in where.values() if Path(file).name != file or not file})
+    outside = sorted({file for file in where.values() if not names_file_beside(file)})
     if outside:
-        raise CheckpointError(f"{index}: weight_map must name files beside it, got {outside[0]}; repair the index")
+        raise CheckpointError(f"{index}: weight_map must name files beside it, got {outside[0]!r}; repair the index")
     missing = sorted(set(where.values()) - {file.name for file in folder.iterdir() if file.is_file()})
     if missing:
         raise CheckpointError(f"{reference}: {folder} must hold {', '.join(missing)}; fetch the rest of the model")

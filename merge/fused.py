@@ -5,6 +5,7 @@ Everything here gives the bits that the same formula gives operation by operatio
 
 from __future__ import annotations
 
+import ctypes
 import math
 import struct
 from collections.abc import Callable, Sequence
@@ -136,7 +137,12 @@ def target(out: Tensor, dtype: torch.dtype) -> bytes:
 
 def floats(numbers: Sequence[float]) -> bytes:
     """Return numbers in float32."""
-    return struct.pack(f"={len(numbers)}f", *numbers)
+    return struct.pack(f"={len(numbers)}f", *map(_single, numbers))
+
+
+def _single(number: float) -> float:
+    """Return a number as float32 has it: what is too large for that is infinite, as in a tensor, and no error here."""
+    return ctypes.c_float(number).value
 
 
 def _way(keep: AbstractKeep) -> int | None:
@@ -160,7 +166,7 @@ def _table(vectors: Sequence[TaskVector], weights: Sequence[float]) -> bytes:
             record = _record(vector, vector.keep, way, drawn)
             if vector.lasting and way in {_CUT, _ALL}:
                 vector.told[way] = record
-        records += (record, _WEIGHT.pack(weight))
+        records += (record, _WEIGHT.pack(_single(weight)))
     return b"".join(records)
 
 
@@ -181,5 +187,5 @@ def _record(vector: TaskVector, keep: AbstractKeep | None, way: int, drawn: Rand
     elif drawn is not None:
         field, limit = drawn.field.data_ptr(), 1 << 16
     whole = (way, cut.first, cut.last, dropped.first, dropped.last, field, limit, rank, row)
-    numbers = (cut.threshold, dropped.threshold, lowest, spread, vector.factor)
+    numbers = (cut.threshold, dropped.threshold, lowest, spread, _single(vector.factor))
     return _VECTOR.pack(*vector.parent.place, *whole, *numbers)

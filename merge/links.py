@@ -1,4 +1,4 @@
-"""Links in a model folder: they may lead to files of that folder, or to the blobs of the hub's cache, nowhere else."""
+"""What a model folder points to: files of that folder, for links also the blobs of the hub's cache, nothing else."""
 
 from pathlib import Path
 
@@ -26,3 +26,8 @@ def check_links(folder: Path) -> None:
         target = file.resolve()
         if not any(target.is_relative_to(home) for home in homes):
             raise CheckpointError(f"{file}: must not lead out of the model's folder, got {target}; copy the file here")
+
+
+def names_file_beside(name: object) -> bool:
+    """Return whether what an index names can be a file in its own folder."""
+    return isinstance(name, str) and name not in {"", ".", ".."} and Path(name).name == name and name.isprintable()

@@ -24,6 +24,9 @@ Cut: TypeAlias = Literal["common", "base", "none"]
 Kernel: TypeAlias = Callable[[slice], Tensor]
 """Gives the merged entries of one span of the flattened tensor."""
 
+LARGEST = 1e30
+"""Of a parameter: what methods make of one, such as a share of weights, then still is a number in float32."""
+
 
 class AbstractFused(ABC):
     """A kernel that can also write a whole tensor in one pass, with the same bits."""
@@ -77,6 +80,8 @@ class Parameter:
         number = as_number(value)
         if number is None or (self.kind == "int" and number != int(number)):
             return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, got {value!r}"
+        if abs(number) > LARGEST:
+            return f"must be at most {LARGEST:g} in size, got {value!r}"
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         if low <= number <= high and not (self.above and number == low):

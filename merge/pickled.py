@@ -8,6 +8,7 @@ from torch import Tensor
 
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError
+from merge.links import names_file_beside
 from merge.safetensors_file import Header
 
 LARGEST = 50_000_000
@@ -60,8 +61,6 @@ def _names(folder: Path) -> list[str]:
     except (OSError, DocumentError) as error:
         raise CheckpointError(f"{error}; fetch it again") from None
     where = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(where, dict) or not all(
-        isinstance(file, str) and file and Path(file).name == file for file in where.values()
-    ):
+    if not isinstance(where, dict) or not all(names_file_beside(file) for file in where.values()):
         raise CheckpointError(f"{index}: must have a weight_map that names files beside it; repair the index")
     return sorted(set(where.values()))

@@ -22,6 +22,8 @@ LONGEST = 1000
 """Values of a gradient; no model has more layers."""
 WIDEST = 1e300
 """How far a bound may lie from 0: so that no difference of two overflows."""
+MOST_STEPS = 10**9
+"""Into which a range may be divided: Optuna cannot count to more than 28 digits, and floats not to more than 15."""
 _RANGE_KEYS = {"low", "high", "step", "log", "int", "gradient", "name"}
 _CHOICE_KEYS = {"choices", "gradient", "name"}
 _MARKS = {"low", "high", "choices"}
@@ -126,6 +128,8 @@ def _range(node: Mapping[str, object], place: str) -> BaseDistribution:
         step = _number(node["step"], f"{place}.step", whole=whole)
         if step <= 0:
             raise SpaceError(f"{place}.step: must be above 0, got {step:g}")
+        if (high - low) / step > MOST_STEPS:
+            raise SpaceError(f"{place}.step: must divide the range into at most {MOST_STEPS:,} steps, got {step:g}")
         if log:
             raise SpaceError(f"{place}.step: cannot stand with log: true; drop one of them")
     if whole:

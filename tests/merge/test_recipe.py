@@ -50,6 +50,7 @@ def test_every_fault_of_a_document_is_told_at_once_with_its_path() -> None:
         ({"base_model": None}, "base_model: ties needs a base model"),
         ({"models": [{"model": "a"}]}, "models[0].parameters.weight: ties needs it for every model, got none"),
         ({"parameters": {"density": 1.4}}, "parameters.density: must be above 0 and at most 1, got 1.4"),
+        ({"parameters": {"weight": 1e308}}, "parameters.weight: must be at most 1e+30 in size, got 1e+308"),
         ({"parameters": {"weight": float("nan")}}, "parameters.weight: must be a number, got nan"),
         ({"parameters": {"normalize": "often"}}, "parameters.normalize: must be true or false, got 'often'"),
         ({"dtype": "bf16"}, "dtype: must be one of float32, float16, bfloat16, float64, got 'bf16'"),

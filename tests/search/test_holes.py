@@ -34,6 +34,7 @@ def test_a_mapping_of_a_recipe_is_no_hole() -> None:
         ({"low": 0.0, "high": float("inf")}, "must be a finite number"),
         ({"low": "a", "high": 1}, "must be a finite number"),
         ({"low": 0.0, "high": 1.0, "step": -0.1}, "step: must be above 0"),
+        ({"low": 0.0, "high": 1.0, "step": 1e-300}, "step: must divide the range into at most 1,000,000,000 steps"),
         ({"low": 0.1, "high": 1.0, "step": 0.1, "log": True}, "cannot stand with log"),
         ({"choices": []}, "must be a list of at least one value"),
         ({"choices": [[1]]}, "choices[0]"),
