@@ -21,7 +21,7 @@ from evals.chat import chat_renderer
 from evals.errors import ScoringError
 from evals.generation import PATIENCE, Ending, Generator
 from evals.linear import fast_products
-from evals.memory import budget_for
+from evals.memory import budget_for, keep_freed_memory
 from evals.passes import Passes, probe
 from evals.plan import ROW, Budget, Plan, Request
 from evals.prefix_tree import build_plan
@@ -68,6 +68,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.max_gen_toks = 256
         self.fallback_reason: str | None = None if share else "sharing is switched off"
         self.cost = Cost()
+        keep_freed_memory(self.device)
         self._budget = budget_for(model, self.device)
         if batch_tokens is not None:
             self._budget = Budget(batch_tokens, max(16, batch_tokens // 2), min(ROW, batch_tokens))
