@@ -109,7 +109,7 @@ class Claims:
         """Return the id of a trial to run, and note it in ``taken``; tried again, prefer the one noted there."""
         with self.locked():
             if taken and self._mine(taken[-1]):
-                self._storage.set_trial_user_attr(taken[-1], OWNER, self._me.as_dict())
+                self._storage.set_trial_user_attr(taken[-1], OWNER, self._me.as_text())
                 return taken[-1]
             budget = self.opened()
             given = [t for t in self._trials.get_trials(deepcopy=False) if _counts(t)]
@@ -121,7 +121,7 @@ class Claims:
             if trial_id is None:
                 trial_id = self._storage.create_new_trial(self._trials._study_id)
             taken.append(trial_id)
-            self._storage.set_trial_user_attr(trial_id, OWNER, self._me.as_dict())
+            self._storage.set_trial_user_attr(trial_id, OWNER, self._me.as_text())
         return trial_id
 
     def _mine(self, trial_id: int) -> bool:

@@ -23,7 +23,7 @@ from search.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
 from search.judge import Rivals
 from search.outside import Outside
-from search.packed import RECORD, unpack
+from search.packed import unpack
 from search.proposals import prepare_proposals
 from search.race import Race, worth_of_questions
 from search.records import Failed, Observer, Outlook, Scored, Verdict
@@ -196,9 +196,9 @@ class Run:
     def _catch_up(self, *, past: bool = False) -> None:
         """Take up the trials that an earlier run or another process finished."""
         self._past = past
-        for frozen in self.store.finished():
-            if frozen.number not in self._seen:
-                self._take_up(frozen)
+        new = [frozen for frozen in self.store.finished() if frozen.number not in self._seen]
+        for frozen, record in self.store.records(new):
+            self._take_up(frozen, record)
         self._past = False
 
     def _fruitless(self, reason: str) -> str:
@@ -264,9 +264,8 @@ class Run:
     def _violation(self, scored: Scored) -> float:
         return self.guard.violation(scored.metrics(), self._references) if self.guard.bounds else 0.0
 
-    def _take_up(self, frozen: FrozenTrial) -> None:
+    def _take_up(self, frozen: FrozenTrial, record: dict[str, Any]) -> None:
         """Take up a trial that an earlier run or another process finished."""
-        record = frozen.user_attrs[RECORD]
         candidate = self.study.space.candidate(frozen.params)
         failed = frozen.state == TrialState.FAIL
         outcome: Scored | Failed = (

@@ -30,13 +30,22 @@ class Owner:
         return cls(socket.gethostname(), os.getpid(), _born(os.getpid()), _space())
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Owner":
-        """Return what ``as_dict`` gave."""
+    def of(cls, record: Mapping[str, Any] | str) -> "Owner":
+        """Return what ``as_dict`` or ``as_text`` gave."""
+        if isinstance(record, str):
+            host, *numbers = record.rsplit(" ", 3)
+            pid, born, space = (int(number) if number != "-" else None for number in numbers)
+            assert pid is not None
+            return cls(host, pid, born, space)
         return cls(record["host"], record["pid"], record.get("born"), record.get("space"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
         return asdict(self)
+
+    def as_text(self) -> str:
+        """Return it as one word per fact: every process holds the owner of every trial, and equal texts once."""
+        return " ".join("-" if fact is None else str(fact) for fact in (self.host, self.pid, self.born, self.space))
 
     def here(self) -> bool:
         """Tell whether it is of this host, so that its life can be seen."""

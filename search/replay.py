@@ -5,7 +5,7 @@ from pathlib import Path
 from evals.questions import QuestionSets
 from merge.recipe import Recipe
 from search.errors import StoreError
-from search.packed import RECORD, unpack
+from search.packed import unpack
 from search.records import Failed, Observer, Scored
 from search.report import Reporter
 from search.store import Store, default_url
@@ -42,8 +42,7 @@ def replay(study: LoadedStudy, folder: Path, observer: Observer) -> int:
             )
         )
         count += 1
-    for frozen in store.finished():
-        record = frozen.user_attrs[RECORD]
+    for frozen, record in store.records(store.finished()):
         outcome: Scored | Failed = (
             Failed(record["reason"], record["failure"]) if "failure" in record else unpack(record, sets.search)
         )

@@ -5,21 +5,24 @@ Two Optuna studies share the storage. ``NAME`` holds the trials, as samplers and
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from evals.questions import Question
+from search.archive import BATCH, Archive
 from search.claims import LEARNED, Claims
 from search.errors import StoreError
+from search.lean import LeanStorage
 from search.locks import JournalLock, across_hosts, make_lock
 from search.packed import RECORD, pack, unpack
 from search.patience import Patience, said, shown
@@ -71,6 +74,7 @@ class Store:
             ) from None
         except (OptunaError, SQLAlchemyError, OSError, ImportError, ValueError) as error:
             raise StoreError(f"store {self.url}: cannot be opened: {said(error)}") from None
+        self._archive = Archive(storage)
         self._settle = settling(url)
         lock = make_lock(url, storage, name)
         self.claims = Claims(self.trials, lock, far=across_hosts(url), patience=self._patience)
@@ -128,6 +132,16 @@ class Store:
         states = (TrialState.COMPLETE, TrialState.FAIL)
         return [t for t in self.trials.get_trials(deepcopy=False, states=states) if RECORD in t.user_attrs]
 
+    def records(self, trials: Sequence[FrozenTrial]) -> Iterator[tuple[FrozenTrial, dict[str, Any]]]:
+        """Go through finished trials and their records, a few of which are in memory at a time.
+
+        Raises:
+            StoreError: The database has lost one.
+        """
+        for begin in range(0, len(trials), BATCH):
+            some = trials[begin : begin + BATCH]
+            yield from zip(some, self._patience(partial(self._archive.read, some)), strict=True)
+
     def tell(
         self,
         trial: optuna.Trial,
@@ -159,7 +173,7 @@ class Store:
             held = self.claims.holds(trial)
             self.claims.release()
             if held:
-                trial.set_user_attr(RECORD, record)
+                self._archive.keep(trial._trial_id, record)
                 self.trials.tell(trial, list(told) or None, state)
         self._settle()
         return held
@@ -215,8 +229,8 @@ def _open(url: str) -> BaseStorage:
         file = url.removeprefix("journal:")
         return JournalStorage(JournalFileBackend(file, lock_obj=JournalLock(Path(file))))
     if url.startswith("sqlite"):
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 3, "factory": WriteAhead}})
-    return RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
+        return LeanStorage(url, engine_kwargs={"connect_args": {"timeout": 3, "factory": WriteAhead}})
+    return LeanStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
 
 
 def _with_driver(url: str) -> str:

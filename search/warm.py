@@ -11,7 +11,6 @@ from optuna.trial import TrialState
 from merge.documents import DocumentError, read_text, read_yaml
 from search.errors import SpaceError, StudyError
 from search.holes import Scalar
-from search.packed import RECORD
 from search.samplers import Known
 from search.space import SearchSpace
 from search.store import Store, default_url
@@ -90,14 +89,17 @@ def _earlier(folder: Path, space: SearchSpace, place: str) -> list[Known]:
         raise StudyError(f"{place}: {folder}: must be the folder of a study, as in runs/NAME, has no study.yaml")
     earlier = load_study(file)
     store = Store(earlier.file.store or default_url(folder), earlier)
-    records = [t.user_attrs[RECORD] for t in store.finished() if t.state == TrialState.COMPLETE]
-    full = [record for record in records if record.get("stopped_after") is None]
+    done = [trial for trial in store.finished() if trial.state == TrialState.COMPLETE]
+    full = 0
     found: dict[str, Known] = {}
-    for record in full:
+    for _, record in store.records(done):
+        if record.get("stopped_after") is not None:
+            continue
+        full += 1
         encoded = space.encode(record["recipe"])
         if encoded is not None:
             parameters = space.parameters(*encoded)
             found.setdefault(json.dumps(parameters, sort_keys=True), Known(parameters, record["value"]))
     if not found:
-        raise StudyError(f"{place}: {folder}: none of its {len(full)} scored recipes fits in a family of this study")
+        raise StudyError(f"{place}: {folder}: none of its {full} scored recipes fits in a family of this study")
     return list(found.values())

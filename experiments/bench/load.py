@@ -36,9 +36,9 @@ from experiments.bench.process import machine, run
 from experiments.folder import FolderWriter, StudyFolder
 from experiments.progress import ConsoleProgress
 from experiments.run import _Everyone, _Mirror, _StudyCopy, open_mirror
+from search.archive import TABLE
 from search.company import Company
 from search.loop import Run
-from search.packed import RECORD
 from search.records import Observer, TrialRecord
 from search.store import Store, default_url
 
@@ -150,6 +150,7 @@ def grow(store: Store, count: int) -> None:
     known = [trial for trial in store.finished() if trial.values]
     rng = np.random.default_rng(len(known))
     chosen = [known[place] for place in rng.integers(len(known), size=count)]
+    records = [json.dumps(record) for _, record in store.records(chosen)]
     first, study = len(store.trials.get_trials(deepcopy=False)), store.trials._study_id
     facts = {"study_id": study, "state": TrialState.COMPLETE, "datetime_start": datetime.now(UTC).replace(tzinfo=None)}
     numbered = [
@@ -161,9 +162,21 @@ def grow(store: Store, count: int) -> None:
         kinds = {"value_type": models.TrialValueModel.TrialValueType.FINITE, "objective": 0}
         values = [{"trial_id": i, "value": trial.values[0], **kinds} for i, trial in pairs]
         connection.execute(insert(models.TrialValueModel), values)
-        for key in (RECORD, "owner"):
-            texts = [{"trial_id": i, "key": key, "value_json": json.dumps(t.user_attrs[key])} for i, t in pairs]
-            connection.execute(insert(models.TrialUserAttributeModel), texts)
+        attributes = {
+            models.TrialUserAttributeModel: [trial.user_attrs for trial in chosen],
+            models.TrialSystemAttributeModel: [trial.system_attrs for trial in chosen],
+        }
+        for table, ours in attributes.items():
+            texts = [
+                {"trial_id": i, "key": key, "value_json": json.dumps(value)}
+                for (i, _), one in zip(pairs, ours, strict=True)
+                for key, value in one.items()
+            ]
+            if texts:
+                connection.execute(insert(table), texts)
+        connection.execute(
+            insert(TABLE), [{"trial_id": i, "record": text} for (i, _), text in zip(pairs, records, strict=True)]
+        )
         params = [
             {
                 "trial_id": i,

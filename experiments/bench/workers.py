@@ -114,11 +114,11 @@ def run(study: Path, out: Path, count: int, log: Path) -> Outcome:
 
 def _trials(study: Path, out: Path) -> tuple[pd.DataFrame, float]:
     """Return the trials, and the seconds from the start of the first to the end of the last."""
-    from search.packed import RECORD
     from search.store import Store, default_url
     from search.study import load_study
 
-    records = [trial.user_attrs[RECORD] for trial in Store(default_url(out), load_study(study)).finished()]
+    store = Store(default_url(out), load_study(study))
+    records = [record for _, record in store.records(store.finished())]
     table = pd.read_csv(out / "trials.csv").query("kind == 'trial'").sort_values("number").reset_index(drop=True)
     kept = table[[name for name in table if not str(name).startswith("seconds")]]
     return kept, max(r["ended"] for r in records) - min(r["started"] for r in records)

@@ -15,7 +15,7 @@ from experiments.answers import AnswersFile
 from experiments.folder import FolderWriter, StudyFolder
 from search import packed
 from search.loop import Run
-from search.packed import RECORD, pack, unpack
+from search.packed import pack, unpack
 from search.records import Scored, TrialRecord
 from search.store import Store
 from tests.faults.made_up import bench_of
@@ -94,7 +94,7 @@ def test_what_writes_the_tables_keeps_no_answers(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'study.db'}", study)
     Run(study, store, bench_of(study), writer).to_the_end()
     assert {record.results for record in writer._records} == {None}
-    assert all(isinstance(c["values"], str) for t in store.finished() for c in t.user_attrs[RECORD]["answers"])
+    assert all(isinstance(c["values"], str) for _, r in store.records(store.finished()) for c in r["answers"])
 
 
 def a_record(name: str, number: int) -> TrialRecord:

@@ -41,6 +41,11 @@ def soon(look: Callable[[], Any]) -> Any:
     return found
 
 
+def reasons_of(store: Store) -> list[str]:
+    """Return why the trials that are done failed."""
+    return [record["reason"] for _, record in store.records(store.finished())]
+
+
 def hold_a_trial(url: str, word: Any) -> None:
     """Take a trial, wait to be told, tell it late, and say whether that was taken."""
     store = Store(url, fake_study(search=SETTINGS))
@@ -85,7 +90,7 @@ def test_a_worker_that_was_stopped_for_longer_than_the_pulse_loses_its_trial_and
         assert pipe.recv() is False
     store.claims = here
     assert store.tell(again, Failed("in time", "x"), (), {}, ())
-    assert [trial.user_attrs["record"]["reason"] for trial in store.finished()] == ["in time"]
+    assert reasons_of(store) == ["in time"]
 
 
 def test_a_worker_that_was_stopped_for_a_moment_keeps_its_trial(tmp_path: Path) -> None:
@@ -106,14 +111,14 @@ def test_the_last_trial_of_a_process_that_died_between_its_record_and_its_state_
     store.claims.open(1)
     trial = store.claims.claim()
     assert trial is not None
-    trial.set_user_attr("record", {"reason": "half told"})
+    store._archive.keep(trial._trial_id, {"reason": "half told"})
     store.claims.release()
     store.claims.sweep()
     again = store.claims.claim()
     assert again is not None
     assert again.number == trial.number
     assert store.tell(again, Failed("in time", "x"), (), {}, ())
-    assert [one.user_attrs["record"]["reason"] for one in store.finished()] == ["in time"]
+    assert reasons_of(store) == ["in time"]
     assert store.claims.claim() is None
 
 
@@ -182,8 +187,8 @@ def test_an_actor_that_ray_loses_is_started_again(
             if not (tmp_path / "study" / "study.db").exists():
                 continue
             store = store or Store(f"sqlite:///{tmp_path / 'study' / 'study.db'}", study)
-            owners = [t.user_attrs.get("owner", {}).get("pid", os.getpid()) for t in store.claims.running()]
-            for pid in set(owners) - {os.getpid()}:
+            owners = {Owner.of(t.user_attrs["owner"]).pid for t in store.claims.running() if "owner" in t.user_attrs}
+            for pid in owners - {os.getpid()}:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
                 return

@@ -55,15 +55,15 @@ def finished_trials(database: Path, study: str) -> Trials:
         known = "studies" in tables and connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (study,))
         if not known or known.fetchone() is None or "version_info" not in tables:
             return {}
+        rows = connection.execute("SELECT * FROM mergesearch_records") if "mergesearch_records" in tables else ()
+        kept = {trial_id: json.loads(text) for trial_id, text in rows}
     trials = optuna.load_study(study_name=study, storage=f"sqlite:///{database}").get_trials(deepcopy=False)
     found: Trials = {}
     for trial in trials:
         if "record" not in trial.user_attrs or not trial.state.is_finished():
             continue
         assert trial.number not in found
-        record = {
-            k: v for k, v in trial.user_attrs["record"].items() if k not in ("started", "ended", "seconds", "cost")
-        }
+        record = {k: v for k, v in kept[trial._trial_id].items() if k not in TIMES}
         found[trial.number] = (trial.state, trial.params, trial.values, record)
     return found
 

@@ -46,7 +46,7 @@ def test_several_processes_score_the_trials_that_one_would(tmp_path: Path, count
     together = lead(url, SETTINGS, Helpers(count, url, SETTINGS, 0.002))
     assert trials_of(together) == trials_of(alone)
     assert together.verdicts[0].digest == alone.verdicts[0].digest
-    owners = {t.user_attrs["owner"]["pid"] for t in Store(url, fake_study(search=SETTINGS)).finished()}
+    owners = {Owner.of(t.user_attrs["owner"]).pid for t in Store(url, fake_study(search=SETTINGS)).finished()}
     assert len(owners) > 1
 
 
@@ -60,7 +60,8 @@ class Murder(Helpers):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             begun = bool(store.finished())
-            mine = [t for t in store.claims.running() if t.user_attrs.get("owner", {}).get("pid") == process.pid]
+            owners = [Owner.of(t.user_attrs["owner"]) for t in store.claims.running() if "owner" in t.user_attrs]
+            mine = [owner for owner in owners if owner.pid == process.pid]
             if begun and mine:
                 os.kill(process.pid, signal.SIGKILL)
                 return
@@ -135,8 +136,8 @@ def test_a_result_that_comes_too_late_is_left_to_the_process_that_has_the_trial_
     late, good = Failed("late", "x"), Failed("in time", "x")
     assert not store.tell(trial, late, (), {}, ())
     assert other.tell(again, good, (), {}, ())
-    (frozen,) = store.finished()
-    assert frozen.user_attrs["record"]["reason"] == "in time"
+    ((_, record),) = store.records(store.finished())
+    assert record["reason"] == "in time"
 
 
 def test_only_one_process_leads_and_a_dead_one_is_followed(tmp_path: Path) -> None:
