@@ -6,7 +6,6 @@ as JSON numbers a study of thousands of trials would fill its memory.
 
 import base64
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -47,11 +46,10 @@ class _Kept(Results):
 
     def asked(self) -> int:
         """Return the number of questions that were answered."""
-        counts = Counter(question.task for question in self._questions)
         found: dict[str, NDArray[np.bool_]] = {}
         for column in self._columns:
             leaf = column["leaf"]
-            mask = _bits(column["values"], counts[leaf]) != NOT_ASKED
+            mask = _bits(column["values"]) != NOT_ASKED
             found[leaf] = mask if leaf not in found else found[leaf] | mask
         return int(sum(mask.sum() for mask in found.values()))
 
@@ -69,10 +67,10 @@ def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
 
 def _table(columns: Sequence[Mapping[str, Any]], questions: Sequence[Question]) -> pd.DataFrame:
     by_leaf = {leaf: np.array(ids, dtype=object) for leaf, ids in _by_leaf(questions).items()}
-    bits = [_bits(column["values"], len(by_leaf[column["leaf"]])) for column in columns]
+    bits = [_bits(column["values"]) for column in columns]
     asked = [one != NOT_ASKED for one in bits]
     weights = [
-        _bits(column["weights"], len(one)) if "weights" in column else np.ones(len(one), "<f4").view("<u4")
+        _bits(column["weights"]) if "weights" in column else np.ones(len(one), "<f4").view("<u4")
         for column, one in zip(columns, bits, strict=True)
     ]
     counts = [int(mask.sum()) for mask in asked]
@@ -130,13 +128,13 @@ def _packed(values: "pd.Series[float]", places: Sequence[int], count: int) -> st
     return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode("ascii")
 
 
-def _bits(kept: str | Sequence[float | None], count: int) -> NDArray[np.uint32]:
+def _bits(kept: str | Sequence[float | None]) -> NDArray[np.uint32]:
     """Return the bits of what ``_packed`` gave, or of the list that the first stores have instead."""
     if not isinstance(kept, str):
         numbers = np.array([0.0 if value is None else value for value in kept], dtype="<f4").view("<u4")
         return np.where([value is None for value in kept], NOT_ASKED, numbers)
     planes = np.frombuffer(zlib.decompress(base64.b64decode(kept)), dtype=np.uint8)
-    return np.ascontiguousarray(planes.reshape(4, count).T).view("<u4").ravel()
+    return np.ascontiguousarray(planes.reshape(4, -1).T).view("<u4").ravel()
 
 
 def _numbers(parts: Iterable[NDArray[np.uint32]]) -> NDArray[np.float64]:

@@ -2,11 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from merge.recipe import Recipe
 from search.records import Failed, Part, Scored, TrialRecord
 from search.space import Candidate
+
+
+class _Trial(TrialRecord):
+    """A trial's record whose recipe is written as YAML when it is first asked for.
+
+    Of the thousands that a long study goes through when it is opened, hardly any is.
+    """
+
+    _candidate: Candidate
+
+    @classmethod
+    def of(cls, candidate: Candidate, **facts: Any) -> "_Trial":
+        """Return the record of a candidate."""
+        made = cls(recipe_yaml="", **facts)
+        del made.__dict__["recipe_yaml"]
+        made.__dict__["_candidate"] = candidate
+        return made
+
+    @cached_property
+    def recipe_yaml(self) -> str:
+        """Return the plain recipe."""
+        return self._candidate.yaml()
 
 
 @dataclass(frozen=True)
@@ -62,7 +85,8 @@ class Reporter:
             reason = f"stopped by the race after {scored.stopped_after} questions"
             if scored.behind is not None:
                 reason += f", {scored.behind:.4f} behind the best on the same ones"
-        return TrialRecord(
+        return _Trial.of(
+            candidate,
             study=self.study,
             study_id=self.study_id,
             number=number,
@@ -71,7 +95,6 @@ class Reporter:
             kind="trial",
             params=dict(candidate.values),
             metrics={} if scored is None else scored.metrics(),
-            recipe_yaml=candidate.yaml(),
             state="failed" if scored is None else "complete" if scored.stopped_after is None else "stopped",
             reason=reason,
             started=times["started"],

@@ -7,6 +7,7 @@ import typer
 
 from experiments.commands.options import Data, Device, ModelsRoot
 from experiments.faults import RUN_FAILED, explained
+from experiments.uncollected import uncollected
 
 
 def report_command(
@@ -19,7 +20,8 @@ def report_command(
     ] = None,
 ) -> None:
     """Write a study's report: one HTML page that needs no network, and its tables as CSV and Markdown."""
-    from experiments.report.page import write_report
+    with uncollected():
+        from experiments.report.page import write_report
 
     with explained():
         typer.echo(f"report: {write_report(study, data)}")

@@ -7,6 +7,7 @@ import typer
 
 from experiments.commands.options import Data, Device, ModelsRoot, Out, Trials, Workers
 from experiments.faults import explained
+from experiments.uncollected import uncollected
 
 
 def search_command(
@@ -33,7 +34,8 @@ def search_command(
     device: Device = "cpu",
 ) -> None:
     """Run or resume a study: baselines, live progress, verdict, and where everything is."""
-    from experiments.run import Overrides, run_study
+    with uncollected():
+        from experiments.run import Overrides, run_study
 
     overrides = Overrides(data, trials, max_hours, search_on_test, patience, workers)
     cluster = ray_address or ("local" if ray else None)
@@ -50,7 +52,8 @@ def worker_command(
     device: Device = "cpu",
 ) -> None:
     """Join a running study from this or another machine, until it asks for no more candidates."""
-    from experiments.join import join_study
+    with uncollected():
+        from experiments.join import join_study
 
     with explained():
         join_study(study, models_roots=models_root, data=data, out=out, workers=workers or 1, device=device)

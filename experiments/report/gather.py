@@ -20,7 +20,7 @@ class Entry:
     """One scoring of one recipe.
 
     Attributes:
-        record: What was scored; without its answers, but for test questions.
+        record: What was scored; without its answers, but for test questions, and of a trial without its recipe.
         asked: Number of questions that it answered.
         cost: What answering took.
     """
@@ -82,7 +82,9 @@ class _Collector:
         if results is None:
             self.entries.append(Entry(record, 0, Cost()))
             return
-        kept = record if record.part == "test" else replace(record, results=None)
+        kept = record
+        if record.part != "test":
+            kept = replace(record, results=None, recipe_yaml="" if record.kind == "trial" else record.recipe_yaml)
         self.entries.append(Entry(kept, results.asked(), results.cost))
 
     def finished(self, verdict: Verdict) -> None:
