@@ -42,14 +42,17 @@ def lm_eval_folder() -> Path:
 
 
 def _listed(text: str) -> dict[str, list[str]]:
-    values: dict[str, list[str]] = {}
-    for key, value in _LISTED.findall(text):
-        try:
-            parsed = yaml.safe_load(f"x:{value}")["x"]
-        except yaml.YAMLError:
-            continue
-        values[key] = [str(item) for item in (parsed if isinstance(parsed, list) else [parsed]) if item]
-    return values
+    found = {key: _values(value) for key, value in _LISTED.findall(text)}
+    return {key: list(values) for key, values in found.items() if values is not None}
+
+
+@lru_cache(maxsize=4096)  # thousands of files name the same few tags and includes
+def _values(text: str) -> tuple[str, ...] | None:
+    try:
+        parsed = yaml.safe_load(f"x:{text}")["x"]
+    except yaml.YAMLError:
+        return None
+    return tuple(str(item) for item in (parsed if isinstance(parsed, list) else [parsed]) if item)
 
 
 @dataclass(frozen=True)
