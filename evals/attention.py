@@ -33,6 +33,8 @@ class Slots(Protocol):
 
 
 Layers = list[tuple[Tensor, Tensor]]
+Piece = tuple[slice, Tensor | None]
+"""Neighbouring tokens that see one another alone, with what is added to their scores; None means causal."""
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Pass:
         stem: First tokens of a row that are causal and seen by all that follows.
         captured: Collects the rows' own keys and values per layer; None to let them go.
         slots: Keys and values of rows that are being generated; `mask` says who of them is seen.
+        pieces: What the only row consists of; they stand for its mask.
     """
 
     reach: int
@@ -54,6 +57,7 @@ class Pass:
     stem: int = 0
     captured: Layers | None = None
     slots: Slots | None = None
+    pieces: tuple[Piece, ...] = ()
     layers_seen: set[int] = field(default_factory=set)
 
 
@@ -130,8 +134,9 @@ def attend(
     prefix = None if state.prefix is None else state.prefix[layer]
     if state.stem:
         return _hanging(query, key, value, state, prefix, scaling), None
-    step = _decode if query.shape[2] == 1 and state.slots is not None else _rows
-    return step(query, key, value, state.mask, prefix, scaling).transpose(1, 2), None
+    if query.shape[2] == 1 and state.slots is not None:
+        return _decode(query, key, value, state.mask, prefix, scaling).transpose(1, 2), None
+    return _rows(query, key, value, state.mask, prefix, scaling, state.pieces).transpose(1, 2), None
 
 
 def _refuse(module: torch.nn.Module, options: dict[str, Any], reach: int) -> None:
@@ -159,9 +164,18 @@ def _hanging(
 
 
 def _rows(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, prefix: tuple[Tensor, Tensor] | None, scaling: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    prefix: tuple[Tensor, Tensor] | None,
+    scaling: float | None,
+    pieces: tuple[Piece, ...] = (),
 ) -> Tensor:
-    out, norm = normalised(q, k, v, mask=mask, causal=mask is None, scaling=scaling)
+    if pieces:
+        out, norm = _apart(q, k, v, pieces, scaling)
+    else:
+        out, norm = normalised(q, k, v, mask=mask, causal=mask is None, scaling=scaling)
     if prefix is None:
         return out
     batch, heads, length, dim = q.shape
@@ -169,6 +183,16 @@ def _rows(
     out_p, norm_p = normalised(folded, *prefix, scaling=scaling)
     out_p = out_p.view(heads, batch, length, -1).transpose(0, 1)
     return _join(out, norm, out_p, norm_p.view(heads, batch, length).transpose(0, 1))
+
+
+def _apart(q: Tensor, k: Tensor, v: Tensor, pieces: tuple[Piece, ...], scaling: float | None) -> tuple[Tensor, Tensor]:
+    """Compute each piece of the only row on its own, so that no score is computed between them."""
+    found = [
+        normalised(q[:, :, here], k[:, :, here], v[:, :, here], mask=mask, causal=mask is None, scaling=scaling)
+        for here, mask in pieces
+    ]
+    out = torch.cat([out.transpose(1, 2) for out, _ in found], dim=1).transpose(1, 2)
+    return out, torch.cat([norm for _, norm in found], dim=2)
 
 
 def _decode(

@@ -8,8 +8,8 @@ import torch
 
 from evals.plan import ROW, Budget
 
-CPU_TOKENS = 1024
-"""On a CPU larger passes are no faster: the matrix products are at full rate and the activations leave the cache."""
+CPU_TOKENS = 2048
+"""On a CPU larger passes are slower: the matrix products are at full rate and the activations leave the cache."""
 MOST_TOKENS = 16_384
 _LEAST_TOKENS = 256
 LARGEST_KEPT = 31 << 20
@@ -62,7 +62,7 @@ def budget_for(model: Any, device: torch.device, free: int | None = None) -> Bud
     most = CPU_TOKENS if device.type == "cpu" else MOST_TOKENS
     tokens = power_below(min(most, max(_LEAST_TOKENS, 0.75 * share / per_token)))
     heads = power_below(min(tokens / 2, max(32, 0.25 * share / (vocabulary * (size + 8)))))
-    return Budget(tokens, heads, min(ROW, tokens))
+    return Budget(tokens, heads, min(ROW, tokens), pieces=device.type == "cpu")
 
 
 def power_below(limit: float) -> int:

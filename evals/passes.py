@@ -1,17 +1,20 @@
 """Runs the passes of a plan on the model and reads log-likelihoods from the logits that are needed."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from evals.attention import Layers, Pass, UnshareableError, using
+from evals.attention import Layers, Pass, Piece, UnshareableError, using
 from evals.errors import ScoringError
 from evals.plan import Budget, Forward, Ints, Plan, Request
 from evals.prefix_tree import build_plan
 from evals.stems import Stems, continued
 
+LEAST_PIECE = 32
+"""Shorter pieces stay together under a mask: the attention kernel takes so many queries at a time."""
 _PROBE = 40
 
 
@@ -66,8 +69,12 @@ class Passes:
                 if forward.stem:
                     self._hanging(forward, totals, greedy)
                 else:
-                    reach = int(forward.positions.max()) + 1
-                    self._read(forward, Pass(reach, prefix, self._mask(forward.end)), totals, greedy)
+                    state = Pass(int(forward.positions.max()) + 1, prefix)
+                    if self._device.type == "cpu" and len(forward.ids) == 1:
+                        state.pieces = self._pieces(forward.end)
+                    else:
+                        state.mask = self._mask(forward.end)
+                    self._read(forward, state, totals, greedy)
         return [(float(total), bool(alike)) for total, alike in zip(totals, greedy, strict=True)]
 
     def _stem(self, whole: Forward, totals: Any, greedy: Any) -> Layers:
@@ -106,6 +113,18 @@ class Passes:
         seen = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < until)
         mask = torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device)
         return mask.masked_fill_(~seen, float("-inf"))[:, None]
+
+    def _pieces(self, end: Ints | None) -> tuple[Piece, ...]:
+        """Cut the only row where nothing is seen from beyond; each piece has a mask unless it is plainly causal."""
+        if end is None:
+            return ()
+        seen, places = np.maximum.accumulate(end[0]), np.arange(1, end.shape[1])
+        cuts = [0]
+        for place in places[seen[:-1] <= places].tolist():
+            if place - cuts[-1] >= LEAST_PIECE:
+                cuts.append(place)
+        pieces = [(slice(a, b), end[:, a:b] - a) for a, b in pairwise([*cuts, end.shape[1]])]
+        return tuple((here, None if (own == own.shape[1]).all() else self._mask(own)) for here, own in pieces)
 
     def _read(self, forward: Forward, state: Pass, totals: Any, greedy: Any) -> None:
         """Run one pass and add what it tells to `totals` and `greedy`."""

@@ -109,6 +109,7 @@ class Budget:
         row: Tokens that packed questions may fill of one row.
         min_prefix: Shortest stem that is computed apart.
         own_pass: Shortest context that is computed apart for a single question.
+        pieces: A pass is one row, whatever its width: attention computes each of its questions apart.
     """
 
     tokens: int = 2048
@@ -116,10 +117,11 @@ class Budget:
     row: int = ROW
     min_prefix: int = MIN_PREFIX
     own_pass: int = OWN_PASS
+    pieces: bool = False
 
     def halved(self) -> "Budget | None":
         """Return half of it, or None when a pass is one row already."""
         if self.tokens <= 64:
             return None
         heads, row = max(self.heads // 2, 16), max(self.row // 2, 32)
-        return Budget(self.tokens // 2, heads, row, self.min_prefix, self.own_pass)
+        return replace(self, tokens=self.tokens // 2, heads=heads, row=row)

@@ -6,6 +6,7 @@ depth-first order, and node j is seen by node i exactly when j <= i < end[j]; a 
 this depends on tokens alone, so it is done once and reused whatever the weights are.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ WIDTH_COST = 5e-4
 """Attention of a token per token of its row's width, as a share of its work in linear layers; less in large models."""
 PASS_COST = 20.0
 """Tokens that could be computed in the time in which a pass reads the weights."""
+SLACK = 0.02
+"""Room in rows that are to be alike, as questions are not cut."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,21 @@ class _Pack:
     end: Ints
     paths: list[tuple[_Input, Ints]]
 
+    @property
+    def scored(self) -> int:
+        return sum(len(one.targets) for one, _ in self.paths)
+
 
 @dataclass
 class _Row:
     packs: list[_Pack] = field(default_factory=list)
     length: int = 0
+    scored: int = 0
 
     def add(self, pack: _Pack) -> None:
         self.packs.append(pack)
         self.length += len(pack.ids)
+        self.scored += pack.scored
 
 
 def common_prefix(a: Ints, b: Ints) -> int:
@@ -205,9 +214,19 @@ class _Reader:
 
 def _passes(packs: Sequence[_Pack], start: int, budget: Budget) -> list[Forward]:
     """Fill rows, of the width that costs least, and cut rows of like length into passes."""
+    if budget.pieces:
+        return [_forward([row], start) for row in _wide(packs, budget)]
     widths = [width for width in (budget.row // 4, budget.row // 2, 3 * budget.row // 4, budget.row) if width]
-    cuts = [list(_cut(_filled(packs, width), budget)) for width in widths]
+    cuts = [list(_cut(_filled(packs, width, budget.heads), budget)) for width in widths]
     return [_forward(rows, start) for rows in min(cuts, key=_cost)]
+
+
+def _wide(packs: Sequence[_Pack], budget: Budget) -> list[_Row]:
+    """Fill as few rows as the budget allows, alike in length where that needs no more of them."""
+    tokens = sum(len(pack.ids) for pack in packs)
+    alike = math.ceil((1 + SLACK) * tokens / max(1, math.ceil(tokens / budget.tokens)))
+    widths = min(alike, budget.tokens), budget.tokens
+    return min((_filled(packs, width, budget.heads) for width in widths), key=len)
 
 
 def _cost(cut: Sequence[Sequence[_Row]]) -> float:
@@ -216,12 +235,12 @@ def _cost(cut: Sequence[Sequence[_Row]]) -> float:
     return sum(tokens * (1 + width * WIDTH_COST) + PASS_COST for tokens, width in sizes)
 
 
-def _filled(packs: Sequence[_Pack], width: int) -> list[_Row]:
+def _filled(packs: Sequence[_Pack], width: int, heads: int) -> list[_Row]:
     """Fill rows first-fit, longest question first; return them longest first."""
     rows: list[_Row] = []
     for pack in sorted(packs, key=lambda pack: -len(pack.ids)):
-        fitting = (row for row in rows if row.length + len(pack.ids) <= width)
-        row = next(fitting, None)
+        room, scored = width - len(pack.ids), heads - pack.scored
+        row = next((row for row in rows if row.length <= room and row.scored <= scored), None)
         if row is None:
             rows.append(row := _Row())
         row.add(pack)
@@ -233,17 +252,13 @@ def _cut(rows: Sequence[_Row], budget: Budget) -> Iterator[Sequence[_Row]]:
     while rows:
         longest, count, scored = rows[0].length, 0, 0
         for row in rows:
-            scored += _scored(row)
+            scored += row.scored
             within = (count + 1) * longest <= budget.tokens and scored <= budget.heads
             if count and not (within and row.length >= 0.75 * longest):
                 break
             count += 1
         yield rows[:count]
         rows = rows[count:]
-
-
-def _scored(row: _Row) -> int:
-    return sum(len(one.targets) for pack in row.packs for one, _ in pack.paths)
 
 
 def _forward(rows: Sequence[_Row], start: int) -> Forward:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from evals.generation import PATIENCE, Ending, Generator
 from evals.linear import fast_products
 from evals.memory import budget_for, keep_freed_memory
 from evals.passes import Passes, probe
-from evals.plan import ROW, Budget, Plan, Request
+from evals.plan import ROW, Plan, Request
 from evals.prefix_tree import build_plan
 from evals.results import Cost
 from evals.stems import Stems, room_for_stems
@@ -71,7 +72,8 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         keep_freed_memory(self.device)
         self._budget = budget_for(model, self.device)
         if batch_tokens is not None:
-            self._budget = Budget(batch_tokens, max(16, batch_tokens // 2), min(ROW, batch_tokens))
+            heads, row = max(16, batch_tokens // 2), min(ROW, batch_tokens)
+            self._budget = replace(self._budget, tokens=batch_tokens, heads=heads, row=row)
         self._rows = rows
         self._patience = patience
         self._probed = False

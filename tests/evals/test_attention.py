@@ -33,6 +33,21 @@ def test_a_joined_prefix_is_attention_over_both() -> None:
     torch.testing.assert_close(found, expected.transpose(1, 2))
 
 
+def test_pieces_of_a_row_are_attention_under_their_mask() -> None:
+    q, k, v = tensors(1, LENGTH)
+    _, prefix_k, prefix_v = tensors(1, PREFIX)
+    own = torch.zeros(LENGTH, LENGTH, dtype=torch.bool)
+    own[:2, :2] = own[2:, 2:] = True
+    own = own.tril()
+    own[4, 3] = False
+    mask = torch.zeros(LENGTH, LENGTH).masked_fill_(~own, float("-inf"))[None, None]
+    found = []
+    for how in ({"mask": mask}, {"pieces": ((slice(0, 2), None), (slice(2, LENGTH), mask[:, :, 2:, 2:]))}):
+        with using(Pass(PREFIX + LENGTH, [(prefix_k, prefix_v)], **how)):
+            found.append(attend(module(), q, k, v, None)[0])
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("masked", ["causal", "mask", "all"])
 def test_the_plain_formula_is_the_fused_kernel(masked: str) -> None:
     q, k, v = tensors(BATCH, LENGTH)

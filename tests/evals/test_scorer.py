@@ -105,6 +105,16 @@ def test_shared_tokens_are_run_once(model: Any, tokenizer: Any) -> None:
     assert scorer.cost.tokens_run < 0.1 * scorer.cost.tokens_full
 
 
+def test_on_a_cpu_no_padding_is_run(model: Any, tokenizer: Any, hflm: Any) -> None:
+    ends = [" ".join(WORDS[: 2 + i * 7 % 11]) for i in range(40)]
+    batch = [asked("loglikelihood", f"{STEM} {i} {end}", f" {rest}") for i, end in enumerate(ends) for rest in "ab"]
+    scorer = LiveScorer(model, tokenizer, batch_tokens=300)
+    assert_same(scorer.loglikelihood(batch), hflm.loglikelihood(batch, disable_tqdm=True))
+    (plan,) = scorer.plans
+    assert plan.tokens_run == plan.tokens_unique
+    assert len(plan.groups[0].passes) > 1
+
+
 def test_the_model_is_left_as_it_was(model: Any, tokenizer: Any) -> None:
     before = model.config._attn_implementation
     LiveScorer(model, tokenizer).loglikelihood([asked("loglikelihood", "a cat", " runs")])
@@ -370,7 +380,7 @@ def test_a_text_never_has_more_tokens_than_were_asked_for(model: Any, tokenizer:
 def test_the_size_of_a_pass_follows_the_free_memory(model: Any) -> None:
     device = torch.device("cpu")
     plenty, little = (budget_for(model, device, free) for free in (1 << 34, 1 << 20))
-    assert (plenty.tokens, little.tokens) == (1024, 256)
+    assert (plenty.tokens, little.tokens) == (2048, 256)
     assert little.heads < plenty.heads
     assert budget_for(model, torch.device("cuda"), 1 << 36).tokens == 16_384
 
