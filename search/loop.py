@@ -291,7 +291,7 @@ class Run:
             return
         self.standing.failures.clear()
         if outcome.stopped_after is None:
-            self._enter(Entry(name, candidate.family, candidate.recipe(), outcome.value), outcome)
+            self._enter(Entry(name, candidate.family, candidate.text(), outcome.value), outcome)
 
     def _enter(self, entry: Entry, scored: Scored) -> None:
         """Take up what answered every question, with what is compared and how far it misses the constraints."""

@@ -1,5 +1,6 @@
 """The search space of a study: one or more families, asked from an Optuna trial and read back from recipes."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,23 @@ from search.stack import plain_recipe
 
 FAMILY = "family"
 """Name of the choice between families, where a study has several."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeText:
+    """A plain recipe as JSON: an eighth of a typed one, where thousands are kept.
+
+    Attributes:
+        json: The document.
+        place: File and YAML path of the family.
+    """
+
+    json: str
+    place: str
+
+    def recipe(self) -> Recipe:
+        """Return the typed recipe."""
+        return plain_recipe(json.loads(self.json), self.place)
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,10 @@ class Candidate:
             merge.errors.RecipeError: The values do not go together, such as layer ranges of different lengths.
         """
         return plain_recipe(self.document, self.place)
+
+    def text(self) -> RecipeText:
+        """Return the plain recipe as text."""
+        return RecipeText(json.dumps(self.document), self.place)
 
     def yaml(self) -> str:
         """Return the plain recipe as YAML."""

@@ -12,6 +12,7 @@ from merge.recipe import Recipe
 from search.errors import SearchStoppedError
 from search.front import front
 from search.records import Failed
+from search.space import RecipeText
 
 PATIENCE = 3
 """So many failures of one kind in a row stop the search: the next would fail too."""
@@ -26,7 +27,7 @@ class Entry:
     Attributes:
         name: What tables call it.
         family: Its family, empty for a baseline.
-        recipe: The recipe.
+        filled: The recipe, or its text.
         value: Its objective on the search questions.
         values: What is compared: the objective alone, or every task's utility for a Pareto front.
         violation: By how much it misses the constraints; 0 when it holds them.
@@ -34,10 +35,15 @@ class Entry:
 
     name: str
     family: str
-    recipe: Recipe
+    filled: Recipe | RecipeText
     value: float
     values: tuple[float, ...] = ()
     violation: float = 0.0
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return the recipe."""
+        return self.filled if isinstance(self.filled, Recipe) else self.filled.recipe()
 
 
 @dataclass

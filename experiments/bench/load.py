@@ -11,6 +11,7 @@ processes would add them, at random places with the answers of earlier ones.
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -234,6 +235,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
     settings = parser.parse_args()
     if settings.here:
+        gc.freeze()  # as the commands do once all is imported
         run_study(settings)
         return
     print(machine())

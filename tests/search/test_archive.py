@@ -13,6 +13,7 @@ from search.archive import Archive
 from search.errors import StoreError
 from search.packed import RECORD
 from search.records import Failed
+from search.standing import Entry
 from search.store import Store
 from tests.search.fake import FakeBench, fake_study, run_fake
 from tests.search.test_run import ACC, skilled
@@ -107,3 +108,11 @@ def test_a_lost_record_is_said_in_one_line(tmp_path: Path) -> None:
         connection.execute(text("DELETE FROM mergesearch_records"))
     with pytest.raises(StoreError, match=r"mergesearch_records: must hold a record of trial \d+, has none; restore"):
         kept(store)
+
+
+def test_a_recipe_kept_as_text_is_the_same_recipe() -> None:
+    family = fake_study().space.families["linear"]
+    candidate = fake_study().space.candidate(dict.fromkeys(family.middle(), 1 / 3))
+    entry = Entry("trial 1", "linear", candidate.text(), 0.5)
+    assert entry.recipe == candidate.recipe()
+    assert entry.recipe.place == candidate.recipe().place
