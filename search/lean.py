@@ -41,13 +41,20 @@ class LeanStorage(RDBStorage):
 
     def _lean(self, trial: FrozenTrial) -> FrozenTrial:
         if trial.state.is_finished():
-            trial.params = {intern(name): value for name, value in trial.params.items()}
-            trial.user_attrs = {intern(name): _shared(value) for name, value in trial.user_attrs.items()}
+            trial.params = _named(trial.params)
+            trial.user_attrs = _named(trial.user_attrs)
+            trial.system_attrs = _named(trial.system_attrs)
             known = self._shared.setdefault(" ".join(trial.distributions), trial.distributions)
             if known == trial.distributions:
                 trial.distributions = known
         return trial
 
 
-def _shared(value: object) -> object:
+def _named(facts: dict[str, Any]) -> dict[str, Any]:
+    return {intern(name): _shared(value) for name, value in facts.items()}
+
+
+def _shared(value: Any) -> Any:
+    if type(value) is dict:
+        return _named(value)
     return intern(value) if type(value) is str else value
