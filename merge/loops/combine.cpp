@@ -102,7 +102,7 @@ bool combined(const Target& target, const Source* sources, const Vector* vectors
         end = end_of_stretch(vectors, count, start, target.size);
         const int64_t first = std::min((start + STEP - 1) / STEP * STEP, end), last = std::max(first, end / STEP * STEP);
         finite &= any(target, sources, vectors, scale, start, first);
-        finite &= quicker(target, sources, vectors, scale, first, last);
+        finite &= quicker(target, sources, vectors, scale, first, last) || any(target, sources, vectors, scale, first, last);
         finite &= any(target, sources, vectors, scale, last, end);
     }
     return finite;

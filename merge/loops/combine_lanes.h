@@ -9,13 +9,13 @@
 
 namespace {
 
-// One task vector within a stretch.
-template <int64_t KEEP>
+// One task vector within a stretch. PLAIN ones are multiplied with nothing but their weight.
+template <int64_t KEEP, bool PLAIN>
 struct VectorLanes {
     int64_t field, rank;
     __m512 low, high, lowest, twice, steps, factor, weight;
     __m512i limit;
-    bool rescaled, single;
+    bool single;
 
     void set(const Vector& v, int64_t start) {
         const Bounds b = bounds_of(v, start);
@@ -23,7 +23,7 @@ struct VectorLanes {
         low = _mm512_set1_ps(b.low), high = _mm512_set1_ps(b.high), lowest = _mm512_set1_ps(b.lowest);
         twice = _mm512_set1_ps(b.twice), steps = _mm512_set1_ps(b.steps), limit = _mm512_set1_epi32(b.limit);
         factor = _mm512_set1_ps(v.factor), weight = _mm512_set1_ps(v.weight);
-        rescaled = v.factor != 1.0f, single = b.steps == 0.0f;
+        single = b.steps == 0.0f;
     }
 
     MERGE_INLINE __m512 size_of(__m512 entries) const {
@@ -64,28 +64,33 @@ struct VectorLanes {
     template <bool ELECTS>
     MERGE_INLINE __m512 terms_of(__m512 entries, __mmask16 mask) const {
         if (ELECTS && KEEP != ALL)
-            return rescaled ? _mm512_mul_ps(_mm512_maskz_mul_ps(mask, entries, factor), weight)
-                            : _mm512_maskz_mul_ps(mask, entries, weight);
+            return PLAIN ? _mm512_maskz_mul_ps(mask, entries, weight)
+                         : _mm512_mul_ps(_mm512_maskz_mul_ps(mask, entries, factor), weight);
         const __m512 one = _mm512_set1_ps(1.0f);
         const __m512 left = KEEP == ALL ? entries : _mm512_mul_ps(entries, _mm512_maskz_mov_ps(mask, one));
-        return _mm512_mul_ps(rescaled ? _mm512_mul_ps(left, factor) : left, weight);
+        return _mm512_mul_ps(PLAIN ? left : _mm512_mul_ps(left, factor), weight);
     }
 };
 
-template <bool HALVES, int64_t M, int64_t KEEP, int64_t HOW>
-struct CombineLanes {
-    VectorLanes<KEEP> vectors[M];
-    __m512 scale;
-    bool scaled, cancels;
+// Whether the weights of some of the vectors add up to zero.
+template <int64_t M>
+bool cancel(const Vector* vectors) {
+    for (int64_t some = 1; some < 1 << M; some++) {
+        float share = 0.0f;
+        for (int64_t m = 0; m < M; m++) share += some >> m & 1 ? vectors[m].weight : 0.0f;
+        if (share == 0.0f) return true;
+    }
+    return false;
+}
 
-    CombineLanes(const Vector* given, int64_t start, float factor)
-        : scale(_mm512_set1_ps(factor)), scaled(factor != 1.0f), cancels(false) {
+// PLAIN where the factors of vectors and result are 1 and no weights cancel.
+template <bool HALVES, int64_t M, int64_t KEEP, int64_t HOW, bool PLAIN>
+struct CombineLanes {
+    VectorLanes<KEEP, PLAIN> vectors[M];
+    __m512 scale;
+
+    CombineLanes(const Vector* given, int64_t start, float factor) : scale(_mm512_set1_ps(factor)) {
         for (int64_t m = 0; m < M; m++) vectors[m].set(given[m], start);
-        for (int64_t some = 1; some < 1 << M; some++) {
-            float share = 0.0f;
-            for (int64_t m = 0; m < M; m++) share += some >> m & 1 ? given[m].weight : 0.0f;
-            cancels |= share == 0.0f;
-        }
     }
 
     MERGE_INLINE Pair operator()(const Pair* x, int64_t i) const {
@@ -97,47 +102,68 @@ struct CombineLanes {
             terms[m].low = vectors[m].template terms_of<HOW != ADDED>(entries.low, kept.low);
             terms[m].high = vectors[m].template terms_of<HOW != ADDED>(entries.high, kept.high);
         }
-        return {merged<&Pair::low>(terms, x[0].low), merged<&Pair::high>(terms, x[0].high)};
-    }
-
-    template <__m512 Pair::* HALF>
-    MERGE_INLINE __m512 merged(const Pair* terms, __m512 root) const {
-        __m512 mix = terms[0].*HALF;
+        Pair mix = terms[0];
 #pragma GCC unroll 8
-        for (int64_t m = 1; m < M; m++) mix = _mm512_add_ps(mix, terms[m].*HALF);
-        if (HOW != ADDED) mix = elected<HALF>(terms, mix);
-        return _mm512_add_ps(scaled ? _mm512_mul_ps(mix, scale) : mix, root);
+        for (int64_t m = 1; m < M; m++) mix = sum_of(mix, terms[m]);
+        if (HOW != ADDED) mix = elected(terms, mix);
+        return sum_of(PLAIN ? mix : Pair{_mm512_mul_ps(mix.low, scale), _mm512_mul_ps(mix.high, scale)}, x[0]);
     }
 
-    // Adds up what has the sign of the sum; zeros agree with nothing, what is no number with everything.
-    template <__m512 Pair::* HALF>
-    MERGE_INLINE __m512 elected(const Pair* terms, __m512 sum) const {
-        const __m512i sign = _mm512_set1_epi32(INT32_MIN);
-        __m512 mix = _mm512_setzero_ps(), share = _mm512_setzero_ps();
-        __mmask16 any = 0;
+    MERGE_INLINE static Pair sum_of(const Pair& a, const Pair& b) {
+        return {_mm512_add_ps(a.low, b.low), _mm512_add_ps(a.high, b.high)};
+    }
+
+    // Adds up what has the sign of the sum. Both halves take each step together: a processor looks some 60 instructions
+    // ahead for one that need not wait.
+    MERGE_INLINE Pair elected(const Pair* terms, const Pair& sum) const {
+        Pair mix, share;
+        Masks any;
 #pragma GCC unroll 8
         for (int64_t m = 0; m < M; m++) {
-            const __m512 term = terms[m].*HALF;
-            const __m512i turned = _mm512_ternarylogic_epi32(as_words(term), as_words(sum), sign, 0x78);  // a ^ (b & c)
-            const __mmask16 agrees = _mm512_cmp_ps_mask(as_floats(turned), _mm512_setzero_ps(), _CMP_NLE_UQ);
-            mix = m == 0 ? _mm512_maskz_mov_ps(agrees, term) : _mm512_mask_add_ps(mix, agrees, mix, term);
-            share = m == 0 ? _mm512_maskz_mov_ps(agrees, vectors[m].weight)
-                           : _mm512_mask_add_ps(share, agrees, share, vectors[m].weight);
-            any = _kor_mask16(any, agrees);
+            const Masks agrees{agree(terms[m].low, sum.low), agree(terms[m].high, sum.high)};
+            const __m512 weight = vectors[m].weight;
+            if (m == 0) {
+                mix = {_mm512_maskz_mov_ps(agrees.low, terms[m].low), _mm512_maskz_mov_ps(agrees.high, terms[m].high)};
+                share = {_mm512_maskz_mov_ps(agrees.low, weight), _mm512_maskz_mov_ps(agrees.high, weight)};
+                any = agrees;
+                continue;
+            }
+            mix = {_mm512_mask_add_ps(mix.low, agrees.low, mix.low, terms[m].low),
+                   _mm512_mask_add_ps(mix.high, agrees.high, mix.high, terms[m].high)};
+            share = {_mm512_mask_add_ps(share.low, agrees.low, share.low, weight),
+                     _mm512_mask_add_ps(share.high, agrees.high, share.high, weight)};
+            any = {_kor_mask16(any.low, agrees.low), _kor_mask16(any.high, agrees.high)};
         }
         if (HOW != SHARED) return mix;
-        if (cancels) {
-            const __mmask16 none = _mm512_cmp_ps_mask(share, _mm512_setzero_ps(), _CMP_EQ_OQ);
-            share = _mm512_mask_mov_ps(share, none, _mm512_set1_ps(1.0f));
-        }
-        return _mm512_maskz_div_ps(any, mix, share);
+        if (!PLAIN) share = {one_for_zero(share.low), one_for_zero(share.high)};
+        return {_mm512_maskz_div_ps(any.low, mix.low, share.low), _mm512_maskz_div_ps(any.high, mix.high, share.high)};
+    }
+
+    // Which terms have the sign of the sum; zeros agree with nothing, what is no number with everything.
+    MERGE_INLINE static __mmask16 agree(__m512 term, __m512 sum) {
+        const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+        const __m512i turned = _mm512_ternarylogic_epi32(as_words(term), as_words(sum), sign, 0x78);  // a ^ (b & c)
+        return _mm512_cmp_ps_mask(as_floats(turned), _mm512_setzero_ps(), _CMP_NLE_UQ);
+    }
+
+    MERGE_INLINE static __m512 one_for_zero(__m512 share) {
+        const __mmask16 none = _mm512_cmp_ps_mask(share, _mm512_setzero_ps(), _CMP_EQ_OQ);
+        return _mm512_mask_mov_ps(share, none, _mm512_set1_ps(1.0f));
     }
 };
 
 template <bool HALVES, int64_t M, int64_t KEEP, int64_t HOW>
 bool combine_lanes(const Target& target, const Source* sources, const Vector* vectors, float scale, int64_t from,
                    int64_t to) {
-    const CombineLanes<HALVES, M, KEEP, HOW> formula(vectors, from, scale);
+    // Of the methods that divide only: what the others do is over before their memory is there.
+    if constexpr (HOW == SHARED) {
+        const auto is_plain = [](const Vector& v) { return v.factor == 1.0f; };
+        if (scale == 1.0f && std::all_of(vectors, vectors + M, is_plain) && !cancel<M>(vectors)) {
+            const CombineLanes<HALVES, M, KEEP, HOW, true> formula(vectors, from, scale);
+            return over_lanes<HALVES, M + 1>(target, sources, from, to, formula);
+        }
+    }
+    const CombineLanes<HALVES, M, KEEP, HOW, false> formula(vectors, from, scale);
     return over_lanes<HALVES, M + 1>(target, sources, from, to, formula);
 }
 

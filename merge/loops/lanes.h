@@ -59,7 +59,7 @@ MERGE_INLINE void numbers_of(int64_t address, int64_t i, __m512i& low, __m512i& 
     high = _mm512_slli_epi32(_mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(numbers + 16))), 16);
 }
 
-// Writes results of a range, and remembers whether all of them are finite.
+// Writes results of a range, and remembers whether all of them are right and finite.
 template <bool HALVES>
 class Sink {
 public:
@@ -83,13 +83,19 @@ public:
         line(floats_ + i + 16, as_words(sorted.high));
     }
 
-    bool finite() const { return finite_ && _mm512_cmp_ps_mask(spoilt_, spoilt_, _CMP_UNORD_Q) == 0; }
+    // Whether all results are right and finite; if not, the portable loops have to tell.
+    bool sure() const {
+        const bool finite = _mm512_cmplt_epu16_mask(largest_, _mm512_set1_epi16(-0x100)) == 0xFFFFFFFFu;
+        return finite && denormal_ == 0 && _mm512_cmp_ps_mask(spoilt_, spoilt_, _CMP_UNORD_Q) == 0;
+    }
 
 private:
     uint16_t* halves_;
     float* floats_;
-    bool wide_, rounds_, streamed_, finite_ = true;
+    bool wide_, rounds_, streamed_;
     __m512 spoilt_ = _mm512_setzero_ps();
+    __m512i largest_ = _mm512_setzero_si512();
+    __mmask16 denormal_ = 0;
 
     MERGE_INLINE void line(void* place, __m512i words) const {
         if (streamed_) _mm512_stream_si512(static_cast<__m512i*>(place), words);
@@ -104,20 +110,18 @@ private:
     }
 
     // Returns results as bfloat16 in the order of memory. The processor's own rounding takes what is below the smallest
-    // normal number for zero: such results are rounded again, as are those that are not finite, to be sure of them.
+    // normal number for zero, which is noted; twice a word is largest where it is not finite.
     MERGE_INLINE __m512i rounded_words(const Pair& result) {
 #if defined(__AVX512BF16__)
         constexpr int DENORMAL = 0x20;
         const __m512i words = ordered((__m512i)_mm512_cvtne2ps_pbh(result.high, result.low));
-        const __mmask32 large = _mm512_cmpge_epu16_mask(_mm512_add_epi16(words, words), _mm512_set1_epi16(-0x100));
-        const __mmask16 low = _mm512_fpclass_ps_mask(result.low, DENORMAL);
-        const __mmask16 high = _mm512_fpclass_ps_mask(result.high, DENORMAL);
-        if (__builtin_expect(_kortestz_mask32_u8(large, _mm512_kunpackw(low, high)), 1)) return words;
+        denormal_ = _kor_mask16(denormal_, _mm512_fpclass_ps_mask(result.low, DENORMAL));
+        denormal_ = _kor_mask16(denormal_, _mm512_fpclass_ps_mask(result.high, DENORMAL));
+#else
+        const __m512i words = rounded_by_words(result);
 #endif
-        const __m512i slowly = rounded_by_words(result);
-        const __m512i sizes = _mm512_and_si512(slowly, _mm512_set1_epi16(0x7FFF));
-        finite_ &= _mm512_cmplt_epu16_mask(sizes, _mm512_set1_epi16(0x7F80)) == 0xFFFFFFFFu;
-        return slowly;
+        largest_ = _mm512_max_epu16(largest_, _mm512_add_epi16(words, words));
+        return words;
     }
 
     MERGE_INLINE static __m512i rounded_by_words(const Pair& result) {
@@ -140,7 +144,8 @@ private:
     }
 };
 
-// Applies a formula to N tensors from one place to another, both multiples of STEP; returns whether all is finite.
+// Applies a formula to N tensors from one place to another, both multiples of STEP; returns whether all is sure to be right
+// and finite: a check for each step, to mend it there, costs more than to do the whole again once in a million tensors.
 template <bool HALVES, int64_t N, class Formula>
 bool over_lanes(const Target& target, const Source* sources, int64_t from, int64_t to, const Formula& given) {
     const Formula formula = given;
@@ -153,7 +158,7 @@ bool over_lanes(const Target& target, const Source* sources, int64_t from, int64
         for (int64_t n = 0; n < N; n++) x[n] = read<HALVES>(addresses[n], i);
         sink.put(i, formula(x, i));
     }
-    return sink.finite();
+    return sink.sure();
 }
 
 }  // namespace

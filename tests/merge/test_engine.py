@@ -178,7 +178,7 @@ def test_a_result_that_overflows_is_a_numerical_error_and_the_next_merge_is_whol
     huge = recipe_of(
         "linear",
         base=None,
-        models={"a": {"weight": 1e38}, "b": {"weight": 1e38}},
+        models={"a": {"weight": 1e30}, "b": {"weight": 1e30}},
         parameters={"normalize": False},
         dtype="float16",
     )
