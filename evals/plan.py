@@ -119,6 +119,10 @@ class Budget:
     own_pass: int = OWN_PASS
     pieces: bool = False
 
+    def of(self, tokens: int) -> "Budget":
+        """Return the limits of passes of so many tokens."""
+        return replace(self, tokens=tokens, heads=max(16, tokens // 2), row=min(ROW, tokens))
+
     def halved(self) -> "Budget | None":
         """Return half of it, or None when a pass is one row already."""
         if self.tokens <= 64:

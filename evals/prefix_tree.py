@@ -2,8 +2,9 @@
 
 The inputs of all requests form a tree of tokens. Neighbouring branches that share a long stem become a `Group`: the
 stem is its `prefix`, computed once; what hangs on it is packed into rows. In a row, the nodes of the tree stand in
-depth-first order, and node j is seen by node i exactly when j <= i < end[j]; a node's position is its depth. All of
-this depends on tokens alone, so it is done once and reused whatever the weights are.
+depth-first order, and node j is seen by node i exactly when j <= i < end[j]; a node's position is its depth. Where
+attention takes a row in pieces, a pass is one row without padding; else several rows of like length. All of this
+depends on tokens alone, so it is done once and reused whatever the weights are.
 """
 
 import math

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from evals.generation import PATIENCE, Ending, Generator
 from evals.linear import fast_products
 from evals.memory import budget_for, keep_freed_memory
 from evals.passes import Passes, probe
-from evals.plan import ROW, Plan, Request
+from evals.plan import Plan, Request
 from evals.prefix_tree import build_plan
 from evals.results import Cost
 from evals.stems import Stems, room_for_stems
@@ -72,8 +71,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         keep_freed_memory(self.device)
         self._budget = budget_for(model, self.device)
         if batch_tokens is not None:
-            heads, row = max(16, batch_tokens // 2), min(ROW, batch_tokens)
-            self._budget = replace(self._budget, tokens=batch_tokens, heads=heads, row=row)
+            self._budget = self._budget.of(batch_tokens)
         self._rows = rows
         self._patience = patience
         self._probed = False
@@ -209,9 +207,9 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return self._score_tokens(tuple(self.tokens.pair(*request.args) for request in requests))
 
     def _score_whole(self, requests: Sequence[Any]) -> list[float]:
-        windows = [self._windows(request.args[0]) for request in requests]
-        scores = iter(self._score_tokens(tuple(window for listed in windows for window in listed)))
-        return [sum(next(scores)[0] for _ in listed) for listed in windows]
+        cut = [self._windows(request.args[0]) for request in requests]
+        scores = iter(self._score_tokens(tuple(window for listed in cut for window in listed)))
+        return [sum(next(scores)[0] for _ in listed) for listed in cut]
 
     def _windows(self, text: str) -> tuple[Request, ...]:
         if text not in self._cut:
