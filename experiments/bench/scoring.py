@@ -68,7 +68,7 @@ CASES = {
     "arc-0": Case(TaskSpec(task="arc_easy", num_fewshot=0), 3.3, 24),
     "arc-25": Case(TaskSpec(task="arc_challenge", num_fewshot=25), 4.5, 8),
     "arc-25-fixed": Case(TaskSpec(task="arc_challenge", num_fewshot=25, fewshot="fixed"), 15),
-    "mmlu-5": Case(TaskSpec(task="mmlu_anatomy", num_fewshot=5), 7, 48),
+    "mmlu-5": Case(TaskSpec(task="mmlu_anatomy", num_fewshot=5), 7, 67),
     "hellaswag-10": Case(TaskSpec(task="hellaswag", num_fewshot=10), 4, 8),
     "gsm8k-5": Case(TaskSpec(task="gsm8k", num_fewshot=5), 2),
     "gsm8k-5-fixed": Case(TaskSpec(task="gsm8k", num_fewshot=5, fewshot="fixed"), 3),
