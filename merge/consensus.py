@@ -7,7 +7,7 @@ where the mask m_m is 1 everywhere, or, with a vote, 1 where the sign of w_m d_m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +18,7 @@ from merge.method import AbstractFused, Kernel
 from merge.sparsify import Sparsify, TaskVector
 
 
-@dataclass(frozen=True)
-class Combination:
+class Combination(NamedTuple):
     """How weighted task vectors become one.
 
     Args:

@@ -46,8 +46,10 @@ _TARGET = struct.Struct("=4q")
 
 def readable(tensors: Sequence[Tensor]) -> bool:
     """Return whether the loops can read these tensors: whole, on the CPU, of a dtype that they know."""
-    known = all(x.device.type == "cpu" and x.dtype in _KINDS and x.is_contiguous() for x in tensors)
-    return known and native.load() is not None
+    for x in tensors:
+        if not x.is_cpu or x.dtype not in _KINDS or not x.is_contiguous():
+            return False
+    return native.load() is not None
 
 
 def way_of(keep: AbstractKeep | None) -> int:
@@ -59,11 +61,11 @@ def way_of(keep: AbstractKeep | None) -> int:
 
 def combinable(keeps: Sequence[AbstractKeep | None]) -> bool:
     """Return whether the loops know how these task vectors drop entries: few, and all in one way or not at all."""
-    if len(keeps) <= MOST and all(type(keep) is Cut for keep in keeps):
-        return True
+    if len(keeps) > MOST:
+        return False
     kinds = {_way(keep) for keep in keeps if keep is not None}
     mixed = kinds == {_RANKED} and None in keeps
-    return len(keeps) <= MOST and None not in kinds and not mixed and (len(kinds) <= 1 or kinds == {_CUT, _BAND})
+    return None not in kinds and not mixed and (len(kinds) <= 1 or kinds == {_CUT, _BAND})
 
 
 def weighted_sum(out: Tensor, dtype: torch.dtype, places: Sequence[tuple[int, int]], weights: Sequence[float]) -> Pass:
@@ -155,10 +157,9 @@ def _way(keep: AbstractKeep) -> int | None:
 
 def _table(vectors: Sequence[TaskVector], weights: Sequence[float]) -> bytes:
     """Return how the loops are told of task vectors; one that drops nothing is told in the way of the others."""
-    way = max(vector.way for vector in vectors)
+    way = max([vector.way for vector in vectors])
     way = _ALL if way == DROPS_NOTHING else way
-    fields = (vector.keep for vector in vectors if isinstance(vector.keep, Random))
-    drawn = next(fields, None) if way == _RANDOM else None
+    drawn = None if way != _RANDOM else next(v.keep for v in vectors if isinstance(v.keep, Random))
     records: list[bytes] = []
     for vector, weight in zip(vectors, weights, strict=True):
         record = vector.told.get(way)

@@ -93,7 +93,7 @@ class Planner:
             pairs = [(parent.reference, parent.name) for parent in made.parents]
             instance = self._filled(fill, place, pairs, made.shape, faults)
             if instance is not None:
-                tensors.append(replace(made, method=instance))
+                tensors.append(made._replace(method=instance))
         self._raise_if(faults)
         return replace(self._plan, tensors=tuple(tensors))
 

@@ -6,8 +6,7 @@ A pass over memory empties the caches, and Python that prepares the next one the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from merge.errors import NumericalError
 from merge.layers import is_recomputed
@@ -17,12 +16,11 @@ if TYPE_CHECKING:
 
     from merge.live import LiveState
 
-TOGETHER = 64 << 20
+TOGETHER = 256 << 20
 """Bytes of parents whose merges are prepared before the first of them runs; what they need lives as long."""
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
+class Step(NamedTuple):
     """The merge of one tensor, ready to run.
 
     Args:
