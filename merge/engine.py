@@ -4,8 +4,7 @@ import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -18,13 +17,13 @@ from merge.arithmetic import Arithmetic
 from merge.chat_template import chat_template
 from merge.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
 from merge.errors import CheckpointError
-from merge.group import Group, Operand
-from merge.layers import is_recomputed
+from merge.group import Group
 from merge.live import LiveState, MergeStats
-from merge.masks import AbstractDraws, CounterDraws, StreamDraws
+from merge.masks import CounterDraws, StreamDraws
 from merge.method import AbstractFused, Kernel
-from merge.plan import Planner, outer_name, torch_dtype
-from merge.planned import Ingredient, Plan, TensorPlan
+from merge.parents import Parents, Run, is_finite
+from merge.plan import Planner, torch_dtype
+from merge.planned import Plan, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.shelf import Shelf
@@ -34,24 +33,6 @@ from merge.writer import Donor, FolderOptions, check_apart, write_folder
 
 MOST_PLANNERS = 100
 """Structures of recipes of which a merger remembers the plan."""
-
-MOST_GROUPS = 20_000
-"""Tensors of which a merger remembers where the parents are."""
-
-
-_CHECKED = 1 << 18
-"""Entries of a parent that are looked at in one go."""
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What the tensors of one merge share."""
-
-    recipe: Recipe
-    facts: Facts
-    arithmetic: Arithmetic
-    draws: AbstractDraws
-    vocabulary: Vocabulary | None
 
 
 class Merger:
@@ -93,13 +74,19 @@ class Merger:
         self.allow_crimes = allow_crimes
         self.allow_nan = allow_nan
         self.allow_pickle = allow_pickle
-        self._shelf = None if shelf is None else Shelf(shelf)
         self._lora_dtype = None if lora_dtype is None else torch_dtype(lora_dtype)
         self._facts = Facts(_free_memory() // 2 if keep_bytes is None else keep_bytes)
         self._checkpoints: dict[str, Checkpoint] = {}
         self._vocabularies: dict[object, Vocabulary | None] = {}
         self._live: WeakKeyDictionary[nn.Module, LiveState] = WeakKeyDictionary()
-        self._groups: dict[Hashable, Group] = {}
+        self._parents = Parents(
+            self.checkpoint,
+            self._facts,
+            self.device,
+            shelf=None if shelf is None else Shelf(shelf),
+            compat=compat,
+            allow_nan=allow_nan,
+        )
         self._planners: dict[Hashable, Planner] = {}
 
     def checkpoint(self, reference: str) -> Checkpoint:
@@ -227,7 +214,7 @@ class Merger:
         donor = Donor(self.checkpoint(plan.donor).folder, None if words is None else words.tokenizer, template)
         return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
-    def _results(self, plan: Plan, run: _Run) -> Iterator[Tensor]:
+    def _results(self, plan: Plan, run: Run) -> Iterator[Tensor]:
         """Return the merged tensors, all in the same memory: each is gone when the next is asked for."""
         room = Room()
         for tensor in plan.tensors:
@@ -236,19 +223,19 @@ class Merger:
                 self._step(tensor, run, result).run()
             yield result
 
-    def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> _Run:
+    def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> Run:
         number = self.seed if seed is None else seed
         words = self.vocabulary(recipe)
         if not self.compat:
-            return _Run(recipe, facts, Arithmetic(), CounterDraws(number, facts), words)
+            return Run(recipe, facts, Arithmetic(), CounterDraws(number, facts), words)
         dtype, draws = None if recipe.dtype is None else torch_dtype(recipe.dtype), StreamDraws(number)
         for adapter in (self.checkpoint(reference).adapter for reference in recipe.references()):
             draws.skip(0 if adapter is None else adapter.draws)
-        return _Run(recipe, facts, Arithmetic(dtype, stepwise=True), draws, words)
+        return Run(recipe, facts, Arithmetic(dtype, stepwise=True), draws, words)
 
-    def _step(self, tensor: TensorPlan, run: _Run, out: Tensor) -> Step:
+    def _step(self, tensor: TensorPlan, run: Run, out: Tensor) -> Step:
         """Return what merges one tensor into `out`."""
-        group = self._group(tensor, run)
+        group = self._parents.group(tensor, run)
         donor = group.optional_base or group.parents[0]
         if not (donor.raw.dtype.is_floating_point or (run.arithmetic.stepwise and run.arithmetic.dtype is not None)):
             return Step(tensor.name, lambda: out.copy_(donor.raw) is out, group.nbytes, group, waits=True)
@@ -260,97 +247,17 @@ class Merger:
         write = partial(self._fill_by_spans, kernel, group, tensor, out)
         return Step(tensor.name, write, group.nbytes, kernel, waits=False)
 
-    def _group(self, tensor: TensorPlan, run: _Run) -> Group:
-        """Return the parents of a tensor, checked; the same as last time where they stay in memory or are mapped."""
-        words = None if run.vocabulary is None else id(run.vocabulary)
-        key = (tensor.name, tensor.parents, tensor.base, tensor.shape, run.draws.version(), words)
-        if run.facts is self._facts and key in self._groups:
-            return self._groups[key]
-        operands = [self._operand(ingredient, tensor, run) for ingredient in tensor.parents]
-        base = None if tensor.base is None else self._operand(tensor.base, tensor, run)
-        group = Group(
-            tensor.name, tensor.shape, operands, base, arithmetic=run.arithmetic, draws=run.draws, facts=run.facts
-        )
-        for operand in group.operands:
-            self._check_parent(operand, run.facts)
-        lasting = all(not operand.made or run.facts.holds(operand.made) for operand in group.operands)
-        if run.facts is self._facts and lasting and not self.compat:
-            if len(self._groups) > MOST_GROUPS:
-                self._groups.clear()
-            self._groups[key] = group
-            group.vectors = {}
-        return group
-
     def _fill_by_spans(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> bool:
         flat, finite = out.view(-1), True
         for span in group.spans():
             flat[span].copy_(kernel(span).to(tensor.dtype))
-            finite = finite and (self.allow_nan or _finite(flat[span]))
+            finite = finite and (self.allow_nan or is_finite(flat[span]))
         return finite
-
-    def _operand(self, ingredient: Ingredient, tensor: TensorPlan, run: _Run) -> Operand:
-        checkpoint = self.checkpoint(ingredient.reference)
-        identity = checkpoint.identity(ingredient.name)
-        words = run.vocabulary if tensor.vocabulary else None
-
-        def load() -> Tensor:
-            if words is not None:
-                return self._rows(words, ingredient.reference, tensor, run)
-            stored = checkpoint.tensor(ingredient.name).to(self.device)
-            if tuple(stored.shape) != tensor.shape:
-                stored = stored[tuple(slice(side) for side in tensor.shape)].contiguous()
-            return stored
-
-        if words is not None:
-            identity = (f"{ingredient.reference}|{id(words)}", tensor.name)
-        made = words is not None or checkpoint.is_folded(ingredient.name) or self.device.type != "cpu"
-        place = ("parent", identity, tensor.shape)
-        key = (ingredient.reference, ingredient.name)
-        if self._shelf is not None and words is None and self.device.type == "cpu":
-            return Operand(key, self._mapped(checkpoint, key[1], tensor.shape, load), run.arithmetic, identity)
-        return Operand(
-            key, lambda: run.facts.tensor(place, load), run.arithmetic, identity, made=place if made else None
-        )
-
-    def _mapped(
-        self, checkpoint: Checkpoint, name: str, shape: tuple[int, ...], load: Callable[[], Tensor]
-    ) -> Callable[[], Tensor]:
-        """Return what maps a parent's tensor: from the parent's file, or from the shelf where it is computed."""
-        if self._shelf is None or not checkpoint.is_folded(name):
-            return load
-        shelf, what, dtype = self._shelf, f"{checkpoint.fingerprint()}|{name}", checkpoint.dtype(name)
-        return lambda: shelf.tensor(what, shape, dtype, load)
-
-    def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, run: _Run) -> Tensor:
-        """Return a parent's embedding in the result's order; the reference rounds before it averages rows."""
-        if not run.arithmetic.stepwise:
-            return words.rows(reference, lambda other: self._stored(other, tensor.name))
-        rounded = cache(lambda other: run.arithmetic.operand(self._stored(other, tensor.name)))
-        return words.rows(reference, rounded, _inputs(tensor))
-
-    def _stored(self, reference: str, name: str) -> Tensor:
-        checkpoint = self.checkpoint(reference)
-        return checkpoint.tensor(outer_name(checkpoint, name)).to(self.device)
-
-    def _check_parent(self, operand: Operand, facts: Facts) -> None:
-        unseen = not operand.raw.dtype.is_floating_point or is_recomputed(operand.key[1])
-        if self.allow_nan or unseen:  # GPT-NeoX masks with -1e9, which is infinite in float16
-            return
-        if not facts.get(("finite", operand.identity), lambda: _all_finite(operand.flat)):
-            reference, name = operand.key
-            raise CheckpointError(
-                f"{reference}: {name}: must be finite, got NaN or infinity; repair it or use --allow-nan"
-            )
 
 
 def _placed(place: str, line: str) -> str:
     """Return a message with the recipe's place before it, where it does not begin so."""
     return line if line.startswith(place) else f"{place}: {line}"
-
-
-def _inputs(tensor: TensorPlan) -> set[str]:
-    """Return the models that a tensor is merged from."""
-    return {ingredient.reference for ingredient in (*tensor.parents, *([tensor.base] if tensor.base else []))}
 
 
 @contextmanager
@@ -365,19 +272,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _all_finite(flat: Tensor) -> bool:
-    """Return whether all entries are finite; a sum over bfloat16 makes a float32 copy, so of a part at a time."""
-    if fused.readable([flat]):
-        return fused.all_finite(flat)
-    parts = range(0, flat.numel(), _CHECKED)
-    return all(_finite(flat[start : start + _CHECKED]) for start in parts)
-
-
-def _finite(block: Tensor) -> bool:
-    """Return whether all entries are finite: a sum is, unless one is not or the sum overflows."""
-    return bool(block.sum(dtype=torch.float32).isfinite()) or bool(block.isfinite().all())
 
 
 def _free_memory() -> int:

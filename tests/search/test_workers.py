@@ -200,7 +200,7 @@ def test_the_processes_of_a_host_map_parents_and_folded_adapters_and_one_alone_c
     merger = Merger((models,), shelf=tmp_path / "parents" if several else None)
     plain, model = Merger((models,)), new_live_model(merger, recipe)
     merger.merge_live(recipe, model)
-    operands = [operand for group in merger._groups.values() for operand in group.operands]
+    operands = [operand for group in merger._parents.groups.values() for operand in group.operands]
     spans = mapped_below(tmp_path)
     assert {any(low <= one.raw.data_ptr() < high for low, high in spans) for one in operands} == {several}
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "parents").glob("*")}
@@ -226,7 +226,7 @@ def mapped_below(folder: Path) -> list[tuple[int, int]]:
 def test_only_several_processes_share_and_the_one_that_leads_tidies_up(tmp_path: Path, tiny_models: Path) -> None:
     study = parse_study(tiny_study(), place="tiny")
     benches = [Bench(study, (tiny_models,), "cpu", tmp_path, share) for share in (1, 2)]
-    assert [bench.merger._shelf is not None for bench in benches] == [False, True]
+    assert [bench.merger._parents._shelf is not None for bench in benches] == [False, True]
     (tmp_path / SHELF).mkdir()
     benches[0].tidy()
     assert not (tmp_path / SHELF).exists()

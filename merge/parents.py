@@ -1,0 +1,163 @@
+"""The parents of each output tensor: read or mapped once, checked, and found again by the next candidate."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from merge import fused
+from merge.arithmetic import Arithmetic
+from merge.checkpoint import Checkpoint
+from merge.errors import CheckpointError
+from merge.group import Group, Operand
+from merge.layers import is_recomputed
+from merge.masks import AbstractDraws
+from merge.plan import outer_name
+from merge.planned import Ingredient, TensorPlan
+from merge.prepared import Facts
+from merge.recipe import Recipe
+from merge.shelf import Shelf
+from merge.tokenizer import Vocabulary
+
+MOST_GROUPS = 20_000
+"""Tensors of which is remembered where the parents are."""
+
+_CHECKED = 1 << 18
+"""Entries of a parent that are looked at in one go."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the tensors of one merge share."""
+
+    recipe: Recipe
+    facts: Facts
+    arithmetic: Arithmetic
+    draws: AbstractDraws
+    vocabulary: Vocabulary | None
+
+
+class Parents:
+    """Gives the parents of output tensors.
+
+    Args:
+        checkpoint: Opens a model by reference.
+        facts: What is kept of parents between merges; a merge with other facts keeps nothing here.
+        device: Where the arithmetic runs.
+        shelf: Where processes of a host share computed parents; None where each holds its own.
+        compat: Follow the reference, whose groups are not kept.
+        allow_nan: Take parents that hold NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Callable[[str], Checkpoint],
+        facts: Facts,
+        device: torch.device,
+        *,
+        shelf: Shelf | None,
+        compat: bool,
+        allow_nan: bool,
+    ) -> None:
+        self.groups: dict[Hashable, Group] = {}
+        self._checkpoint = checkpoint
+        self._facts = facts
+        self._device = device
+        self._shelf = shelf
+        self._compat = compat
+        self._allow_nan = allow_nan
+
+    def group(self, tensor: TensorPlan, run: Run) -> Group:
+        """Return the parents of a tensor, checked; the same as last time where they stay in memory or are mapped."""
+        words = None if run.vocabulary is None else id(run.vocabulary)
+        key = (tensor.name, tensor.parents, tensor.base, tensor.shape, run.draws.version(), words)
+        if run.facts is self._facts and key in self.groups:
+            return self.groups[key]
+        operands = [self._operand(ingredient, tensor, run) for ingredient in tensor.parents]
+        base = None if tensor.base is None else self._operand(tensor.base, tensor, run)
+        group = Group(
+            tensor.name, tensor.shape, operands, base, arithmetic=run.arithmetic, draws=run.draws, facts=run.facts
+        )
+        for operand in group.operands:
+            self._check_parent(operand, run.facts)
+        lasting = all(not operand.made or run.facts.holds(operand.made) for operand in group.operands)
+        if run.facts is self._facts and lasting and not self._compat:
+            if len(self.groups) > MOST_GROUPS:
+                self.groups.clear()
+            self.groups[key] = group
+            group.vectors = {}
+        return group
+
+    def _operand(self, ingredient: Ingredient, tensor: TensorPlan, run: Run) -> Operand:
+        checkpoint = self._checkpoint(ingredient.reference)
+        identity = checkpoint.identity(ingredient.name)
+        words = run.vocabulary if tensor.vocabulary else None
+
+        def load() -> Tensor:
+            if words is not None:
+                return self._rows(words, ingredient.reference, tensor, run)
+            stored = checkpoint.tensor(ingredient.name).to(self._device)
+            if tuple(stored.shape) != tensor.shape:
+                stored = stored[tuple(slice(side) for side in tensor.shape)].contiguous()
+            return stored
+
+        if words is not None:
+            identity = (f"{ingredient.reference}|{id(words)}", tensor.name)
+        made = words is not None or checkpoint.is_folded(ingredient.name) or self._device.type != "cpu"
+        place = ("parent", identity, tensor.shape)
+        key = (ingredient.reference, ingredient.name)
+        if self._shelf is not None and words is None and self._device.type == "cpu":
+            return Operand(key, self._mapped(checkpoint, key[1], tensor.shape, load), run.arithmetic, identity)
+        return Operand(
+            key, lambda: run.facts.tensor(place, load), run.arithmetic, identity, made=place if made else None
+        )
+
+    def _mapped(
+        self, checkpoint: Checkpoint, name: str, shape: tuple[int, ...], load: Callable[[], Tensor]
+    ) -> Callable[[], Tensor]:
+        """Return what maps a parent's tensor: from the parent's file, or from the shelf where it is computed."""
+        if self._shelf is None or not checkpoint.is_folded(name):
+            return load
+        shelf, what, dtype = self._shelf, f"{checkpoint.fingerprint()}|{name}", checkpoint.dtype(name)
+        return lambda: shelf.tensor(what, shape, dtype, load)
+
+    def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, run: Run) -> Tensor:
+        """Return a parent's embedding in the result's order; the reference rounds before it averages rows."""
+        if not run.arithmetic.stepwise:
+            return words.rows(reference, lambda other: self._stored(other, tensor.name))
+        rounded = cache(lambda other: run.arithmetic.operand(self._stored(other, tensor.name)))
+        return words.rows(reference, rounded, _inputs(tensor))
+
+    def _stored(self, reference: str, name: str) -> Tensor:
+        checkpoint = self._checkpoint(reference)
+        return checkpoint.tensor(outer_name(checkpoint, name)).to(self._device)
+
+    def _check_parent(self, operand: Operand, facts: Facts) -> None:
+        unseen = not operand.raw.dtype.is_floating_point or is_recomputed(operand.key[1])
+        if self._allow_nan or unseen:  # GPT-NeoX masks with -1e9, which is infinite in float16
+            return
+        if not facts.get(("finite", operand.identity), lambda: _all_finite(operand.flat)):
+            reference, name = operand.key
+            raise CheckpointError(
+                f"{reference}: {name}: must be finite, got NaN or infinity; repair it or use --allow-nan"
+            )
+
+
+def _inputs(tensor: TensorPlan) -> set[str]:
+    """Return the models that a tensor is merged from."""
+    return {ingredient.reference for ingredient in (*tensor.parents, *([tensor.base] if tensor.base else []))}
+
+
+def _all_finite(flat: Tensor) -> bool:
+    """Return whether all entries are finite; a sum over bfloat16 makes a float32 copy, so of a part at a time."""
+    if fused.readable([flat]):
+        return fused.all_finite(flat)
+    parts = range(0, flat.numel(), _CHECKED)
+    return all(is_finite(flat[start : start + _CHECKED]) for start in parts)
+
+
+def is_finite(block: Tensor) -> bool:
+    """Return whether all entries are finite: a sum is, unless one is not or the sum overflows."""
+    return bool(block.sum(dtype=torch.float32).isfinite()) or bool(block.isfinite().all())
