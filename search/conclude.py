@@ -17,7 +17,7 @@ from search.outside import Outside
 from search.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.rung import Agreement
 from search.standing import Entry, distinct
-from search.study import SearchSection
+from search.study_file import SearchSection
 
 MERGES = ("merge", "known")
 """Kinds of baselines that are finalists by right."""

@@ -1,201 +1,24 @@
-"""The typed study file: what to merge, what to score it on, how to search; checked before anything is opened."""
+"""A study whose file holds together: typed sections, search space, known recipes; checked before anything is opened."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from evals.suites import load_suite, suite_names
-from evals.tasks import TaskSpec
+from evals.suites import load_suite
 from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError
 from merge.recipe import Recipe
-from search.addresses import without_password
-from search.constraints import Bound
 from search.errors import StudyError
 from search.family import Family
-from search.samplers import sampler_names
 from search.space import SearchSpace
+from search.study_file import StudyFile, faults
 
 FREE = ("trials", "max_hours", "patience", "finalists", "mask_seeds", "workers")
 """Keys of the search section that may change while a study runs."""
-
-Address = Annotated[str, AfterValidator(without_password)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Counts = Count | Literal["all"] | dict[str, Count | Literal["all"]]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class QuestionCounts(_Section):
-    """How many questions are used for what; the three sets never overlap.
-
-    Each is a number for every task, ``all``, or a mapping with a number for each task.
-
-    Attributes:
-        search: Questions that every candidate is scored on.
-        selection: Questions that only the finalists are scored on, to name the winner.
-        test: Questions that only the winner and the baselines are scored on, for the verdict.
-    """
-
-    search: Counts = 200
-    selection: Counts = 200
-    test: Counts = "all"
-
-
-class EvaluateSection(_Section):
-    """What a candidate is scored on.
-
-    Attributes:
-        tasks: lm-eval tasks or groups, each with metric, shots and weight.
-        suite: Name of a ready list of tasks, instead of ``tasks``.
-        questions: Size of the question sets.
-        data: ``hub``, or a folder with ``TASK/SPLIT.jsonl``.
-        include_path: Folder with more lm-eval task files.
-        apply_chat_template: Wrap prompts in the model's chat template, as lm-eval's flag does.
-        system_instruction: System prompt, as lm-eval's flag.
-        fewshot_as_multiturn: Give few-shot examples as turns of the conversation, as lm-eval's flag.
-        verdict: Metrics measured on the test questions: ``all`` of every task, or those that are ``asked`` for, which
-            saves generating answers where only their likelihood is searched on.
-        engine: What answers: ``live`` (ours), ``hf`` (lm-eval's HFLM) or ``vllm`` (optional extra).
-        search_on_test: Draw search and selection questions from the test rows, which stay test questions too; refused
-            unless said, since the verdict is then no estimate of anything new.
-    """
-
-    tasks: tuple[TaskSpec, ...] = ()
-    suite: str | None = None
-    questions: QuestionCounts = QuestionCounts()
-    data: str = "hub"
-    include_path: str | None = None
-    apply_chat_template: bool = False
-    system_instruction: str | None = None
-    fewshot_as_multiturn: bool = False
-    verdict: Literal["all", "asked"] = "all"
-    engine: Literal["live", "hf", "vllm"] = "live"
-    search_on_test: bool = False
-
-    @model_validator(mode="after")
-    def _one_source_of_tasks(self) -> "EvaluateSection":
-        if bool(self.tasks) == (self.suite is not None):
-            raise ValueError("exactly one of tasks and suite must be given")
-        if self.suite is not None and self.suite not in suite_names():
-            raise ValueError(f"suite must be one of {', '.join(suite_names())}, got {self.suite!r}")
-        labels = [spec.task for spec in self.tasks]
-        if len(set(labels)) < len(labels):
-            twice = next(label for label in labels if labels.count(label) > 1)
-            raise ValueError(f"task '{twice}' is listed twice; name a task once")
-        for part, counts in self.questions.model_dump().items():
-            if self.tasks and isinstance(counts, dict) and set(counts) != set(labels):
-                raise ValueError(f"questions.{part} must have a number for each of {', '.join(labels)} and no other")
-        if self.tasks and not any(spec.weight > 0 for spec in self.tasks):
-            raise ValueError("at least one task must have a weight above 0")
-        return self
-
-
-class SearchSection(_Section):
-    """How the space is searched.
-
-    Attributes:
-        sampler: ``auto`` or the name of a sampler.
-        sampler_args: Arguments of Optuna's sampler, by its own names.
-        trials: Number of candidates to ask for, baselines not counted.
-        race: Stop a candidate as soon as its answers show it worse than the best so far.
-        race_level: Level of the test that stops a candidate.
-        race_against: ``everyone``, or ``candidates`` alone, so that the best candidate answers everything, as a
-            duel of families needs it.
-        race_order: ``learned``: questions that the baselines disagree on are asked first; ``drawn``: evenly spread.
-        rung: ``likelihood``: ask the likelihood of the right answer before a model generates its own, and stop there
-            what is clearly worse; only where the study's candidates show that both rank them alike.
-        seed: Decides question sets, proposals and random masks.
-        objective: ``mean``: the weighted mean over the tasks. ``pareto``: all trade-offs between the tasks; the verdict
-            has the whole front, and its winner is the best mean among it.
-        finalists: How many of the best are scored on the selection questions.
-        mask_seeds: How many more random masks a winner that has any is scored with on the test questions.
-        warm_start: Where to begin: folders of earlier studies, whose best recipes are asked first, and recipe files.
-        max_hours: Stop asking for candidates after this many hours of one run.
-        patience: Stop asking after this many candidates in a row without a new best; unset: never.
-        workers: Processes on this host that score candidates at the same time; each holds a model of its own.
-    """
-
-    sampler: str = "auto"
-    sampler_args: dict[str, float | int | bool | str] = {}
-    trials: Annotated[int, Field(ge=0)] = 100
-    race: bool = True
-    race_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    objective: Literal["mean", "pareto"] = "mean"
-    race_against: Literal["everyone", "candidates"] = "everyone"
-    race_order: Literal["learned", "drawn"] = "learned"
-    rung: Literal["none", "likelihood"] = "none"
-    finalists: Count = 3
-    mask_seeds: Annotated[int, Field(ge=0)] = 3
-    warm_start: tuple[str, ...] = ()
-    max_hours: Annotated[float, Field(gt=0)] | None = None
-    patience: Count | None = None
-    workers: Annotated[int, Field(ge=1, le=4096)] = 1
-
-    @model_validator(mode="after")
-    def _known_sampler(self) -> "SearchSection":
-        if self.sampler not in sampler_names():
-            raise ValueError(f"sampler must be one of {', '.join(sampler_names())}, got '{self.sampler}'")
-        if self.objective == "pareto" and self.sampler == "cmaes":
-            raise ValueError("sampler cmaes has one objective, got objective 'pareto'; use nsga2, nsga3 or tpe")
-        return self
-
-
-class TrackingSection(_Section):
-    """Where results are mirrored for people.
-
-    Attributes:
-        mlflow: An MLflow tracking URI; None switches the mirror off.
-    """
-
-    mlflow: Address | None = "sqlite:///mlflow.db"
-
-
-class StudyFile(_Section):
-    """A whole study.
-
-    Attributes:
-        study: Its name, also that of its folder and of its MLflow experiment.
-        families: Recipes with holes, by name.
-        baselines: Known plain recipes, by name, scored beside parents, equal weights and task arithmetic.
-        evaluate: What candidates are scored on.
-        search: How the space is searched.
-        constraints: Limits of scores by ``TASK/METRIC``, such as ``{at_least: 0.98 of base}``; the task must be
-            among those evaluated, with weight 0 if it is no part of the objective.
-        store: An Optuna storage URL; None for ``study.db`` in the study's folder.
-        tracking: Where results are mirrored.
-    """
-
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    families: Annotated[dict[str, dict[str, object]], Field(min_length=1)]
-    baselines: dict[str, dict[str, object]] = {}
-    evaluate: EvaluateSection
-    search: SearchSection = SearchSection()
-    constraints: dict[str, Bound] = {}
-    store: Address | None = None
-    tracking: TrackingSection = TrackingSection()
-
-    @model_validator(mode="after")
-    def _constraints_are_measured(self) -> "StudyFile":
-        labels = [spec.task for spec in self.evaluate.tasks]
-        for key in self.constraints:
-            task, _, metric = key.partition("/")
-            if not metric:
-                raise ValueError(f"constraints.{key}: must be TASK/METRIC, as in hellaswag/acc_norm")
-            if labels and task not in labels:
-                raise ValueError(
-                    f"constraints.{key}: the task must be in evaluate.tasks, with weight 0 if it is no part of the "
-                    f"objective; listed are {', '.join(labels)}"
-                )
-        return self
 
 
 class LoadedStudy:
@@ -215,22 +38,22 @@ class LoadedStudy:
         try:
             self.file = StudyFile.model_validate(document)
         except ValidationError as error:
-            raise StudyError("\n".join(one_line(line, 600) for line in _lines(error, place))) from None
-        faults: list[str] = []
+            raise StudyError("\n".join(one_line(line, 600) for line in faults(error, place))) from None
+        wrong: list[str] = []
         families: dict[str, Family] = {}
         self.known: dict[str, Recipe] = {}
         for name, family in self.file.families.items():
             try:
                 families[name] = Family(name, family, place=f"{place}: families.{name}")
             except (StudyError, RecipeError) as error:
-                faults.append(str(error))
+                wrong.append(str(error))
         for name, recipe in self.file.baselines.items():
             try:
                 self.known[name] = Recipe.from_mapping(recipe, place=f"{place}: baselines.{name}")
             except RecipeError as error:
-                faults.append(str(error))
-        if faults:
-            raise StudyError("\n".join(faults))
+                wrong.append(str(error))
+        if wrong:
+            raise StudyError("\n".join(wrong))
         self.space = SearchSpace(families)
 
     def objectives(self) -> int:
@@ -307,45 +130,3 @@ def differences(old: object, new: object, path: str = "") -> Iterator[str]:
             yield from differences(one, other, f"{path}[{index}]")
     elif old != new:
         yield f"{path}: {old!r} -> {new!r}"
-
-
-def _lines(error: ValidationError, place: str) -> Iterator[str]:
-    for fault in error.errors():
-        location = [part for part in fault["loc"] if not str(part).startswith(("function-", "literal", "constrained"))]
-        path = _path(location)
-        if fault["type"] == "extra_forbidden":
-            near = get_close_matches(str(location[-1]), _siblings(location[:-1]), n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_siblings(location[:-1]))}"
-            yield f"{place}: {path}: unknown key; {hint}"
-        elif fault["type"] == "missing":
-            yield f"{place}: {path}: must be given"
-        elif fault["type"] == "value_error":
-            yield f"{place}: {path or 'study'}: {fault['ctx']['error']}"
-        else:
-            message = fault["msg"][0].lower() + fault["msg"][1:]
-            yield f"{place}: {path}: {message}, got {_short(fault['input'])}"
-
-
-def _path(location: Sequence[object]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _siblings(location: Sequence[object]) -> list[str]:
-    """Return the keys that the section at a location takes."""
-    model: type[BaseModel] = StudyFile
-    for part in location:
-        if part == "tasks" or isinstance(part, int):
-            model = TaskSpec
-        elif isinstance(part, str) and part in model.model_fields:
-            kind = model.model_fields[part].annotation
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
-    return sorted(model.model_fields)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
