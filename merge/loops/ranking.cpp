@@ -56,14 +56,14 @@ extern "C" {
 // other.
 void histogram(int64_t size, const Ranked* ranked, int64_t* counts) {
     alignas(64) uint32_t sizes[BLOCK];
-    std::vector<int64_t> tables(4 << 15);
+    std::vector<uint32_t> tables(4 << 15);  // the part that most entries fall in stays in the nearest cache
     for (int64_t start = 0; start < size; start += BLOCK) {
         const int64_t count = std::min(BLOCK, size - start);
         magnitudes(*ranked, start, count, sizes);
         for (int64_t i = 0; i < count; i++) tables[((i & 3) << 15) + (sizes[i] >> 16)]++;
     }
     for (int64_t i = 0; i < 1 << 15; i++)
-        counts[i] += tables[i] + tables[(1 << 15) + i] + tables[(2 << 15) + i] + tables[(3 << 15) + i];
+        counts[i] += int64_t{tables[i]} + tables[(1 << 15) + i] + tables[(2 << 15) + i] + tables[(3 << 15) + i];
 }
 
 // Counts the entries of one bin of `histogram` by the lower 16 bits of their magnitudes. They are collected first, by a
