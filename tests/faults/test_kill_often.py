@@ -46,7 +46,8 @@ def test_a_search_killed_at_random_instants_ends_as_if_nothing_had_happened(
     numbers = Counter(record.number for record in late.trials())
     assert set(numbers.values()) == {1}
     assert len(numbers) == settings["trials"]
-    record_property("kills", f"{killed}, {in_flight} of them with a trial in flight")
+    record_property("count", killed)
+    record_property("detail", f"{sampler}: {in_flight} with a trial in flight")
     assert killed >= KILLS // 2, "most runs ended before they could be killed: the test shows nothing"
 
 
