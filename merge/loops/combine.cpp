@@ -81,6 +81,15 @@ template <int64_t M>
 bool add_up(const Target& target, const Source* sources, const float* weights) {
     WeightedSum<M> formula;
     std::copy(weights, weights + M, formula.weight);
+#if defined(MERGE_LANES)
+    if (in_lanes(target, sources, M)) {
+        const int64_t whole = target.size / STEP * STEP, rest = target.size - whole;
+        const bool halves = sources[0].kind == BFLOAT16;
+        const bool sure = halves ? over_lanes<true, M>(target, sources, 0, whole, SumLanes<M>(weights))
+                                 : over_lanes<false, M>(target, sources, 0, whole, SumLanes<M>(weights));
+        if (sure) return rest == 0 || block_of_floats<M>(target, sources, whole, rest, formula);
+    }
+#endif
     return over_tensor<M>(target, sources, formula);
 }
 

@@ -152,6 +152,26 @@ struct CombineLanes {
     }
 };
 
+// The weighted sum of M tensors.
+template <int64_t M>
+struct SumLanes {
+    __m512 weights[M];
+
+    explicit SumLanes(const float* given) {
+        for (int64_t m = 0; m < M; m++) weights[m] = _mm512_set1_ps(given[m]);
+    }
+
+    MERGE_INLINE Pair operator()(const Pair* x, int64_t) const {
+        Pair total{_mm512_mul_ps(x[0].low, weights[0]), _mm512_mul_ps(x[0].high, weights[0])};
+#pragma GCC unroll 8
+        for (int64_t m = 1; m < M; m++) {
+            total.low = _mm512_add_ps(total.low, _mm512_mul_ps(x[m].low, weights[m]));
+            total.high = _mm512_add_ps(total.high, _mm512_mul_ps(x[m].high, weights[m]));
+        }
+        return total;
+    }
+};
+
 template <bool HALVES, int64_t M, int64_t KEEP, int64_t HOW>
 bool combine_lanes(const Target& target, const Source* sources, const Vector* vectors, float scale, int64_t from,
                    int64_t to) {
