@@ -9,7 +9,7 @@ import torch
 from evals.plan import ROW, Budget
 
 CPU_TOKENS = 2048
-"""On a CPU larger passes are slower: the matrix products are at full rate and the activations leave the cache."""
+"""On a CPU larger passes are no faster: the matrix products are at full rate and the activations leave the cache."""
 MOST_TOKENS = 16_384
 _LEAST_TOKENS = 256
 LARGEST_KEPT = 31 << 20
