@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from merge import fused
+from merge.ahead import one_ahead
 from merge.arena import Room
 from merge.arithmetic import Arithmetic
 from merge.chat_template import chat_template
@@ -215,12 +217,21 @@ class Merger:
         return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
     def _results(self, plan: Plan, run: Run) -> Iterator[Tensor]:
-        """Return the merged tensors, all in the same memory: each is gone when the next is asked for."""
-        room = Room()
-        for tensor in plan.tensors:
-            result = room.take(tensor.shape, tensor.dtype)
+        """Return the merged tensors, each in memory that is used again when the next but one is asked for.
+
+        Thresholds and norms of the next tensor are found while this one is merged and written; not in compat mode,
+        where random numbers are drawn in the order of the tensors.
+        """
+        rooms = cycle((Room(), Room()))
+
+        def prepare(tensor: TensorPlan) -> tuple[Step, Tensor]:
+            result = next(rooms).take(tensor.shape, tensor.dtype)
             with torch.no_grad(), _one_thread():
-                self._step(tensor, run, result).run()
+                return self._step(tensor, run, result), result
+
+        for step, result in map(prepare, plan.tensors) if self.compat else one_ahead(plan.tensors, prepare):
+            with torch.no_grad(), _one_thread():
+                step.run()
             yield result
 
     def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> Run:

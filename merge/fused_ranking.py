@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -11,18 +10,11 @@ from merge.fused import loops, sources
 from merge.keeping import Cut
 
 
-def histogram(tensor: Tensor, base: Tensor | None) -> npt.NDArray[np.int64]:
-    """Return how many entries have each value of the upper 16 bits of their magnitude."""
-    counts = np.zeros(1 << 15, dtype=np.int64)
-    loops().histogram(tensor.numel(), _ranked(tensor, base), counts.ctypes.data)
-    return counts
-
-
-def refine(tensor: Tensor, base: Tensor | None, number: int) -> npt.NDArray[np.int64]:
-    """Return how many entries whose upper 16 bits of magnitude are `number` have each value of the lower 16."""
-    counts = np.zeros(1 << 16, dtype=np.int64)
-    loops().refine(tensor.numel(), _ranked(tensor, base), number, counts.ctypes.data)
-    return counts
+def nth_largest(tensor: Tensor, base: Tensor | None, count: int) -> tuple[int, int, int]:
+    """Return the count-th largest magnitude as bits, how many equal to it are among these, and how many there are."""
+    found = np.zeros(3, dtype=np.int64)
+    loops().nth_largest(tensor.numel(), _ranked(tensor, base), count, found.ctypes.data)
+    return int(found[0]), int(found[1]), int(found[2])
 
 
 def place_of(tensor: Tensor, base: Tensor | None, magnitude: int, number: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from threading import Lock
 from typing import TypeVar, cast
 
 from torch import Tensor
@@ -14,8 +15,8 @@ T = TypeVar("T")
 class Facts:
     """A memory of what depends on parents alone.
 
-    Single numbers are kept up to a count, the oldest going first. Tensors are kept as long as their budget lasts;
-    beyond it they are made again at each use, which changes time and no result.
+    Single numbers are kept up to a count, the oldest going first; several threads may ask for them. Tensors are kept as
+    long as their budget lasts; beyond it they are made again at each use, which changes time and no result.
 
     Args:
         budget: Bytes of tensors to keep; 0 keeps none.
@@ -28,16 +29,19 @@ class Facts:
         self._small: OrderedDict[Hashable, object] = OrderedDict()
         self._tensors: dict[Hashable, tuple[Hashable, Tensor]] = {}
         self._arena = Arena()
+        self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return the value kept under `key`, made and kept if it is not there yet."""
-        if key in self._small:
-            self._small.move_to_end(key)
-            return cast("T", self._small[key])
+        with self._lock:
+            if key in self._small:
+                self._small.move_to_end(key)
+                return cast("T", self._small[key])
         value = make()
-        self._small[key] = value
-        if len(self._small) > self.count:
-            self._small.popitem(last=False)
+        with self._lock:
+            self._small[key] = value
+            if len(self._small) > self.count:
+                self._small.popitem(last=False)
         return value
 
     def room(self, size: int) -> bool:

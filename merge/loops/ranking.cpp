@@ -1,6 +1,8 @@
 // Finding the largest entries of a tensor, or of its difference from a base, by the bits of their magnitudes: for floats of
 // one sign the order of their bits is theirs.
 
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "storage.h"
@@ -29,6 +31,94 @@ uint32_t magnitude(const Ranked& ranked, int64_t place) {
     return size;
 }
 
+// Magnitudes between which the wanted one is looked for; entries equal to either are counted, not collected, as a value
+// that many entries share is one of them.
+struct Range {
+    uint32_t low, high;
+};
+
+constexpr int64_t RUN = 64, RUNS = 256;  // entries of the sample that lie together, and how often
+constexpr int64_t MARGIN = 256;          // places in the sample on both sides: four standard errors at most
+constexpr uint32_t LARGEST = 0x7FFFFFFFu;
+
+std::vector<uint32_t> sampled(const Ranked& ranked, int64_t size) {
+    std::vector<uint32_t> sample;
+    if (size <= RUN * RUNS) return sample;
+    sample.resize(RUN * RUNS);
+    for (int64_t run = 0; run < RUNS; run++)
+        magnitudes(ranked, (size - RUN) / (RUNS - 1) * run, RUN, sample.data() + run * RUN);
+    return sample;
+}
+
+// Returns the magnitudes that stand a margin before and behind the count-th largest entry in the sample.
+Range range_of(std::vector<uint32_t>& sample, int64_t size, int64_t count, int64_t margin) {
+    const int64_t length = static_cast<int64_t>(sample.size());
+    const int64_t place = static_cast<int64_t>(static_cast<double>(count) / static_cast<double>(size) * static_cast<double>(length));
+    const auto at = [&](int64_t rank) {
+        std::nth_element(sample.begin(), sample.begin() + rank, sample.end(), std::greater<uint32_t>());
+        return sample[rank];
+    };
+    return {place + margin < length ? at(place + margin) : 0, place - margin >= 0 && length > 0 ? at(place - margin) : LARGEST};
+}
+
+// What a pass found: how many entries lie above a range, equal its ends, and the magnitudes of those inside.
+struct Collected {
+    int64_t above = 0, at_high = 0, at_low = 0, inside = 0;
+    uint32_t* values;
+};
+
+// Adds a block of magnitudes; up to 16 values are written beyond those that are inside.
+void collect(const uint32_t* __restrict__ sizes, int64_t count, const Range& range, Collected& found) {
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    const __m512i low = _mm512_set1_epi32(static_cast<int32_t>(range.low));
+    const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(range.high));
+    for (; i + 16 <= count; i += 16) {
+        const __m512i block = _mm512_loadu_si512(sizes + i);
+        const __mmask16 inside = _mm512_mask_cmplt_epu32_mask(_mm512_cmpgt_epu32_mask(block, low), block, high);
+        _mm512_storeu_si512(found.values + found.inside, _mm512_maskz_compress_epi32(inside, block));
+        found.inside += __builtin_popcount(inside);
+        found.above += __builtin_popcount(_mm512_cmpgt_epu32_mask(block, high));
+        found.at_high += __builtin_popcount(_mm512_cmpeq_epu32_mask(block, high));
+        found.at_low += __builtin_popcount(_mm512_cmpeq_epu32_mask(block, low));
+    }
+#endif
+    for (; i < count; i++) {
+        found.values[found.inside] = sizes[i];
+        found.inside += (sizes[i] > range.low) & (sizes[i] < range.high);
+        found.above += sizes[i] > range.high;
+        found.at_high += sizes[i] == range.high;
+        found.at_low += sizes[i] == range.low;
+    }
+}
+
+// Looks for the count-th largest entry in a range; returns whether it lies there.
+bool found_between(const Ranked& ranked, int64_t size, int64_t count, const Range& range, int64_t* answer) {
+    const bool all = range.low == 0 && range.high == LARGEST;
+    const int64_t room = all ? size : size / 8;  // more than that is collected only where nothing else has helped
+    const std::unique_ptr<uint32_t[]> values(new uint32_t[room + BLOCK + 16]);
+    alignas(64) uint32_t sizes[BLOCK];
+    Collected found;
+    found.values = values.get();
+    for (int64_t start = 0; start < size; start += BLOCK) {
+        const int64_t here = std::min(BLOCK, size - start);
+        magnitudes(ranked, start, here, sizes);
+        collect(sizes, here, range, found);
+        if (found.inside > room) return false;
+    }
+    const int64_t wanted = count - found.above - found.at_high;
+    if (count <= found.above || wanted > found.inside + found.at_low) return false;
+    if (wanted <= 0) return answer[0] = range.high, answer[1] = count - found.above, answer[2] = found.at_high, true;
+    if (wanted > found.inside)
+        return answer[0] = range.low, answer[1] = wanted - found.inside, answer[2] = found.at_low, true;
+    uint32_t *const first = values.get(), *const nth = first + wanted - 1, *const last = first + found.inside;
+    std::nth_element(first, nth, last, std::greater<uint32_t>());
+    answer[0] = *nth;
+    answer[1] = std::count(first, nth + 1, *nth);
+    answer[2] = answer[1] + std::count(nth + 1, last, *nth);
+    return true;
+}
+
 // Sorts keys with the places below them by a radix sort from the lowest digit up, which keeps the order of equal keys.
 // `starts` counts the keys by digit: DIGITS tables of 1 << WIDTH.
 template <int64_t DIGITS, int64_t WIDTH>
@@ -52,43 +142,13 @@ void sort(int64_t size, uint64_t*& entries, uint64_t*& sorted, uint32_t* starts)
 
 extern "C" {
 
-// Counts the entries by the upper 16 bits of their magnitudes; four tables, so that equal neighbours do not wait for each
-// other.
-void histogram(int64_t size, const Ranked* ranked, int64_t* counts) {
-    alignas(64) uint32_t sizes[BLOCK];
-    std::vector<uint32_t> tables(4 << 15);  // the part that most entries fall in stays in the nearest cache
-    for (int64_t start = 0; start < size; start += BLOCK) {
-        const int64_t count = std::min(BLOCK, size - start);
-        magnitudes(*ranked, start, count, sizes);
-        for (int64_t i = 0; i < count; i++) tables[((i & 3) << 15) + (sizes[i] >> 16)]++;
-    }
-    for (int64_t i = 0; i < 1 << 15; i++)
-        counts[i] += int64_t{tables[i]} + tables[(1 << 15) + i] + tables[(2 << 15) + i] + tables[(3 << 15) + i];
-}
-
-// Counts the entries of one bin of `histogram` by the lower 16 bits of their magnitudes. They are collected first, by a
-// loop without branches, and counted in two tables, so that equal neighbours do not wait for each other.
-void refine(int64_t size, const Ranked* ranked, int64_t bin, int64_t* counts) {
-    alignas(64) uint32_t sizes[BLOCK];
-    const uint32_t wanted = static_cast<uint32_t>(bin);
-    uint16_t inside[BLOCK];
-    std::vector<uint32_t> tables(2 << 16);
-    for (int64_t start = 0; start < size; start += BLOCK) {
-        const int64_t count = std::min(BLOCK, size - start);
-        magnitudes(*ranked, start, count, sizes);
-        int64_t found = 0;
-        for (int64_t low = 0; low < count; low += 64) {
-            const int64_t high = std::min<int64_t>(low + 64, count);
-            uint32_t any = 0;
-            for (int64_t i = low; i < high; i++) any += (sizes[i] >> 16) == wanted;
-            for (int64_t i = low; any > 0 && i < high; i++) {
-                inside[found] = static_cast<uint16_t>(sizes[i]);
-                found += (sizes[i] >> 16) == wanted;
-            }
-        }
-        for (int64_t i = 0; i < found; i++) tables[((i & 1) << 16) + inside[i]]++;
-    }
-    for (int64_t i = 0; i < 1 << 16; i++) counts[i] += int64_t{tables[i]} + tables[(1 << 16) + i];
+// Finds the magnitude of the count-th largest entry, as bits, how many of the entries equal to it are among the `count`
+// largest, and how many there are: found[0], found[1] and found[2]. A sample tells between which two magnitudes it lies, one
+// pass collects what lies there; where the sample misled, the next range is wider.
+void nth_largest(int64_t size, const Ranked* ranked, int64_t count, int64_t* found) {
+    std::vector<uint32_t> sample = sampled(*ranked, size);
+    for (int64_t margin = MARGIN; !found_between(*ranked, size, count, range_of(sample, size, count, margin), found);)
+        margin *= 8;
 }
 
 // Returns the place of the number-th entry, from 1, whose magnitude has the given bits; -1 if there are fewer.

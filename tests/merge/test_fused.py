@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge import fused, fused_overlap, native
+from merge import fused, fused_overlap, fused_ranking, native
 from merge.group import Group
 from merge.keeping import Cut
 from merge.masks import CounterDraws
@@ -222,6 +222,30 @@ def test_cuts_are_those_of_a_stable_sort(ties: str, *, ordered: bool) -> None:
         kept = torch.cat([cut(span, (parent - base)[span]) for span in group.spans()])
         assert set(kept.nonzero().reshape(-1).tolist()) == set(order[:count].tolist())
     assert group.facts.holds(("order", vector.key)) is ordered
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["smooth", "mostly zero", "one value", "few values", "sorted", "unlike its sample"])
+def test_the_nth_largest_is_found_whatever_the_sample_says(kind: str) -> None:
+    """Tensors beyond the size of the sample; the last kind is large just where the sample does not look."""
+    size, generator = 100_003, torch.Generator().manual_seed(7)
+    entries = torch.randn(size, generator=generator)
+    if kind == "mostly zero":
+        entries[torch.rand(size, generator=generator) < 0.7] = 0
+    elif kind == "one value":
+        entries[:] = -2
+    elif kind == "few values":
+        entries = (entries * 4).round() / 4
+    elif kind == "sorted":
+        entries = entries.abs().sort().values
+    elif kind == "unlike its sample":
+        entries += 100 * (torch.arange(size) % ((size - 64) // 255) >= 64)
+    magnitudes = entries.abs().sort(descending=True).values
+    for count in (1, 2, 1_000, 50_001, 70_000, 99_000, size):
+        bits, taken, equal = fused_ranking.nth_largest(entries, None, count)
+        edge = magnitudes[count - 1]
+        assert bits == edge.view(torch.int32)
+        assert (taken, equal) == (int((magnitudes[:count] == edge).sum()), int((magnitudes == edge).sum()))
 
 
 @pytest.mark.usefixtures("eager")
