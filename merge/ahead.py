@@ -1,24 +1,28 @@
-"""Work on the next item in a second thread while the caller is busy with this one."""
+"""Work on the next items in threads while the caller is busy with one."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def one_ahead(items: Iterable[S], prepare: Callable[[S], T]) -> Generator[T]:
-    """Return ``prepare(item)`` for each item, in order; the next one is prepared while the caller has the last.
+def prepared_ahead(items: Iterable[S], prepare: Callable[[S], T], count: int) -> Generator[T]:
+    """Return ``prepare(item)`` for each item, in order; the next `count` are prepared while the caller has the last.
 
-    An error is raised where its item is due. Whoever stops early waits for what is being prepared, and no more.
+    An item is taken when the caller asks for the one that stands `count` before it. An error is raised where its item
+    is due. Whoever stops early waits for what is being prepared, and no more.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        waiting = None
+    waiting = deque[Future[T]]()
+    threads = ThreadPoolExecutor(count, thread_name_prefix="ahead")
+    try:
         for item in items:
-            begun = thread.submit(prepare, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = begun
-        if waiting is not None:
-            yield waiting.result()
+            waiting.append(threads.submit(prepare, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from merge import fused
-from merge.ahead import one_ahead
+from merge.ahead import prepared_ahead
 from merge.arena import Room
 from merge.arithmetic import Arithmetic
 from merge.chat_template import chat_template
@@ -33,6 +33,8 @@ from merge.steps import LiveSteps, Step
 from merge.tokenizer import Vocabulary, build_vocabulary
 from merge.writer import Donor, FolderOptions, check_apart, write_folder
 
+AHEAD = 2
+"""Tensors of a folder that are prepared while one is written; each takes memory like that of the one."""
 MOST_PLANNERS = 100
 """Structures of recipes of which a merger remembers the plan."""
 
@@ -217,19 +219,20 @@ class Merger:
         return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
     def _results(self, plan: Plan, run: Run) -> Iterator[Tensor]:
-        """Return the merged tensors, each in memory that is used again when the next but one is asked for.
+        """Return the merged tensors, each in memory that is used again soon after the next one is asked for.
 
-        Thresholds and norms of the next tensor are found while this one is merged and written; not in compat mode,
-        where random numbers are drawn in the order of the tensors.
+        Thresholds, norms and random fields of the next tensors are made while this one is merged and written; not in
+        compat mode, where random numbers are drawn in the order of the tensors.
         """
-        rooms = cycle((Room(), Room()))
 
-        def prepare(tensor: TensorPlan) -> tuple[Step, Tensor]:
-            result = next(rooms).take(tensor.shape, tensor.dtype)
+        def prepare(planned: tuple[TensorPlan, Room]) -> tuple[Step, Tensor]:
+            tensor, room = planned
+            result = room.take(tensor.shape, tensor.dtype)
             with torch.no_grad(), _one_thread():
                 return self._step(tensor, run, result), result
 
-        for step, result in map(prepare, plan.tensors) if self.compat else one_ahead(plan.tensors, prepare):
+        planned = zip(plan.tensors, cycle(Room() for _ in range(AHEAD + 1)), strict=False)
+        for step, result in map(prepare, planned) if self.compat else prepared_ahead(planned, prepare, AHEAD):
             with torch.no_grad(), _one_thread():
                 step.run()
             yield result
