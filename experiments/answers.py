@@ -12,6 +12,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from math import isnan
 from pathlib import Path
 
@@ -44,14 +45,15 @@ class AnswersFile:
     """
 
     path: Path
-    _told: list[_Block] = field(default_factory=list)
+    _told: int = 0
+    _end: int = field(default_factory=lambda: len(_header()))
     _before: list[_Block] = field(default_factory=list)
 
     def begin(self) -> None:
         """Look at what an earlier run left."""
         blocks = list(_blocks(self._index))
         size = _size(self._source)
-        self._told = []
+        self._told, self._end = 0, len(_header())
         self._before = [block for block in blocks if block.end <= size][::-1]
 
     def add(self, record: TrialRecord) -> None:
@@ -60,16 +62,17 @@ class AnswersFile:
             return
         key = _key(record)
         if self._before and self._before[-1].key == key and self._stands(self._before[-1]):
-            self._told.append(self._before.pop())
+            self._tell(self._before.pop())
             return
         try:
             self._cut()
             rows = _rows(record)
             with self._draft.open("ab") as handle:
                 handle.write(rows)
-            self._told.append(_Block(key, self._end + len(rows), zlib.crc32(rows)))
+            block = _Block(key, self._end + len(rows), zlib.crc32(rows))
+            self._tell(block)
             with self._index.open("a", encoding="utf-8") as index:
-                index.write(self._told[-1].line())
+                index.write(block.line())
         except OSError as error:
             error.filename = error.filename or str(self._draft)  # a write that fails does not name its file
             raise
@@ -96,9 +99,8 @@ class AnswersFile:
     def _source(self) -> Path:
         return self._draft if self._draft.exists() else self.path
 
-    @property
-    def _end(self) -> int:
-        return self._told[-1].end if self._told else len(_header())
+    def _tell(self, block: _Block) -> None:
+        self._told, self._end = self._told + 1, block.end
 
     def _stands(self, block: _Block) -> bool:
         """Tell whether a block's rows are still what was written."""
@@ -111,7 +113,7 @@ class AnswersFile:
         if self._draft.exists() and not self._before and _size(self._draft) == self._end:
             return
         self._before = []
-        write_text_atomically(self._index, "".join(block.line() for block in self._told))
+        write_text_atomically(self._index, "".join(block.line() for block in islice(_blocks(self._index), self._told)))
         if not self._told:
             self._draft.write_bytes(_header())
             return

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from experiments.answers import AnswersFile
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
-from experiments.tables import parents_against_winner, to_csv, to_markdown, trials_table
+from experiments.tables import parents_against_winner, to_markdown
+from experiments.trials_file import TrialsFile
 from merge.documents import one_line
 from search.records import Outlook, TrialRecord, Verdict
 
@@ -89,22 +90,22 @@ class FolderWriter:
     """
 
     folder: StudyFolder
-    _records: list[TrialRecord] = field(default_factory=list)
     _answers: AnswersFile = field(init=False)
+    _trials: TrialsFile = field(init=False)
 
     def __post_init__(self) -> None:
-        self._answers = AnswersFile(self.folder.answers)
+        self._answers, self._trials = AnswersFile(self.folder.answers), TrialsFile(self.folder.trials)
 
     def started(self, outlook: Outlook) -> None:
         """Go on with the file of answers, under another name until the study is finished."""
         del outlook
         self._answers.begin()
+        self._trials.begin()
 
     def scored(self, record: TrialRecord) -> None:
-        """Add the answers of one candidate."""
+        """Add the answers and the row of one candidate."""
         self._answers.add(record)
-        kept = replace(record, results=None, recipe_yaml="")  # those of thousands of trials fill a memory
-        self._records.append(kept)
+        self._trials.add(record)
 
     def finished(self, verdict: Verdict) -> None:
         """Write what a finished study leaves behind; the winner's recipe last, since others look for it.
@@ -115,8 +116,7 @@ class FolderWriter:
         if not (self.folder.verdict.is_file() and self.folder.verdict.read_text(encoding="utf-8") == told):
             self.folder.best.unlink(missing_ok=True)
         self._answers.finish()
-        trials = [record for record in self._records if record.part == "search"]
-        write_text_atomically(self.folder.trials, to_csv(trials_table(trials)))
+        self._trials.finish()
         write_text_atomically(self.folder.table, verdict_page(verdict))
         self._write_front(verdict)
         write_text_atomically(self.folder.verdict, told)

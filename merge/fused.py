@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -100,6 +101,11 @@ def norm_of_kept(vector: TaskVector, keep: AbstractKeep | None) -> float:
         base.numel(), sources([base]), _record(vector, keep, way, None) + _WEIGHT.pack(1.0), lanes.ctypes.data
     )
     return float(lanes.sum())
+
+
+def add_by_number(tensor: Tensor, base: Tensor, field: Tensor, sums: npt.NDArray[np.float64]) -> None:
+    """Add each magnitude of tensor - base to the sum of its entry's number; the sums begin with that of -32768."""
+    loops().add_by_number(base.numel(), sources([tensor]), sources([base]), field.data_ptr(), sums.ctypes.data)
 
 
 def all_finite(tensor: Tensor) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from merge import fused, fused_ranking
 from merge.group import Group, Operand
 from merge.keeping import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
+from merge.kept_norms import norm_of_kept
 from merge.selection import magnitude_cut
 
 Sparsify = Callable[["TaskVector"], AbstractKeep | None]
@@ -79,12 +80,13 @@ class TaskVector:
         return self.parent[span].to(base.dtype) - base
 
     def __getitem__(self, span: slice) -> Tensor:
-        entries = self._kept(span)
+        entries = self.kept(span)
         if self._factor is None:
             return entries
         return self._work(entries).mul_(self._factor).to(entries.dtype)
 
-    def _kept(self, span: slice) -> Tensor:
+    def kept(self, span: slice) -> Tensor:
+        """Return the entries of a span, those that are dropped as 0, before rescaling."""
         entries = self.full(span)
         return entries if self.keep is None else entries.mul_(self.keep(span, entries))
 
@@ -95,16 +97,11 @@ class TaskVector:
     def _rescaling(self, setting: object) -> Tensor | float | None:
         facts, group = self.group.facts, self.group
         if group.stepwise:
-            before, after = self._work(self.full()).abs().sum(), self._work(self._kept(slice(None))).abs().sum()
+            before, after = self._work(self.full()).abs().sum(), self._work(self.kept(slice(None))).abs().sum()
             return None if before < 1e-7 or after < 1e-7 else before / after
-        whole = facts.get(("l1", self.key), lambda: self._norm(None))
-        kept = facts.get(("l1 kept", self.key, setting), lambda: self._norm(self.keep))
+        whole = facts.get(("l1", self.key), lambda: norm_of_kept(self, None))
+        kept = facts.get(("l1 kept", self.key, setting), lambda: norm_of_kept(self, self.keep))
         return None if whole < 1e-7 or kept < 1e-7 else whole / kept
-
-    def _norm(self, keep: AbstractKeep | None) -> float:
-        if self.group.fusable and fused.combinable([keep]):
-            return fused.norm_of_kept(self, keep)
-        return self.group.sum_of(lambda span: (self.full(span) if keep is None else self._kept(span)).abs_())
 
 
 @lru_cache(maxsize=DROPS)

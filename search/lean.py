@@ -11,6 +11,10 @@ from sqlalchemy import select
 
 PART = 250
 """Trials that are read at once; a row of a database is a hundred times as large on its way as it is in the end."""
+MOST_ALIKE = 100
+"""Sets of attributes that are held once for all trials that have them."""
+_ASKED = "tpe:relative_params"
+"""What TPE tells other processes of a trial that runs; it asks for it of no other, and it is as long as the rest."""
 _NONE = 2**31 - 1
 """No trial has a larger number: it is the last that Optuna's column holds."""
 
@@ -24,7 +28,8 @@ class LeanStorage(RDBStorage):
 
     def __init__(self, *values: Any, **named: Any) -> None:
         super().__init__(*values, **named)
-        self._shared: dict[str, dict[str, BaseDistribution]] = {}
+        self._distributions: dict[str, dict[str, BaseDistribution]] = {}
+        self._attributes: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
 
     def _get_trials(self, study_id: int, *values: Any, **named: Any) -> list[FrozenTrial]:
         """Return trials as Optuna does, those that are finished with shared parts: nobody changes them any more."""
@@ -42,12 +47,21 @@ class LeanStorage(RDBStorage):
     def _lean(self, trial: FrozenTrial) -> FrozenTrial:
         if trial.state.is_finished():
             trial.params = _named(trial.params)
-            trial.user_attrs = _named(trial.user_attrs)
-            trial.system_attrs = _named(trial.system_attrs)
-            known = self._shared.setdefault(" ".join(trial.distributions), trial.distributions)
+            trial.user_attrs = self._alike(trial.user_attrs)
+            trial.system_attrs = self._alike({k: v for k, v in trial.system_attrs.items() if not k.startswith(_ASKED)})
+            known = self._distributions.setdefault(" ".join(trial.distributions), trial.distributions)
             if known == trial.distributions:
                 trial.distributions = known
         return trial
+
+    def _alike(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return attributes as one object with equal ones; those of most trials are all equal."""
+        key = tuple(attributes.items())
+        if any(type(value) not in (str, bool) for value in attributes.values()):
+            return _named(attributes)
+        if key not in self._attributes and len(self._attributes) >= MOST_ALIKE:
+            return _named(attributes)
+        return self._attributes.setdefault(key, attributes)
 
 
 def _named(facts: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-// What is asked of whole tensors: scalar products, and whether all entries are finite.
+// What is asked of whole tensors: scalar products, sums by random numbers, and whether all entries are finite.
 
 #include "storage.h"
 
@@ -24,6 +24,20 @@ void products(int64_t size, const Source* first, const Source* second, const Sou
             a = a_less, b = b_less;
         }
         for (int64_t i = 0; i < count; i++) lanes[i] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    }
+}
+
+// Adds the magnitude of each entry, less that of a base, to the sum of its number; the sums begin with that of -32768. In
+// the order of memory, so that the same steps elsewhere give the same bits.
+void add_by_number(int64_t size, const Source* tensor, const Source* base, const int16_t* field, double* sums) {
+    alignas(64) float buffer[BLOCK], root_buffer[BLOCK], magnitudes[BLOCK];
+    double* const middle = sums + 32768;
+    for (int64_t start = 0; start < size; start += BLOCK) {
+        const int64_t count = std::min(BLOCK, size - start);
+        const float* x = block_of(tensor->address, tensor->kind, start, count, buffer);
+        const float* root = block_of(base->address, base->kind, start, count, root_buffer);
+        for (int64_t i = 0; i < count; i++) magnitudes[i] = std::fabs(x[i] - root[i]);
+        for (int64_t i = 0; i < count; i++) middle[field[start + i]] += static_cast<double>(magnitudes[i]);
     }
 }
 

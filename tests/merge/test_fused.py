@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge import fused, fused_overlap, fused_ranking, native
+from merge import fused, fused_overlap, fused_ranking, kept_norms, native
 from merge.group import Group
-from merge.keeping import Cut
+from merge.keeping import Cut, Random, limit_of
 from merge.masks import CounterDraws
 from merge.method import AbstractFused, AbstractMethod
 from merge.methods import get_method, method_names
@@ -297,3 +297,20 @@ def test_what_is_dropped_is_no_part_of_a_norm() -> None:
     cut = magnitude_cut(vector, 1000)
     exact = (parent - base).abs().double().sort(descending=True).values[:1000].sum()
     assert fused.norm_of_kept(vector, cut) == pytest.approx(float(exact), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("density", [0.0, 0.31, 0.99999, 1.0])
+def test_sums_by_number_give_the_norm_of_every_random_mask(dtype: torch.dtype, density: float) -> None:
+    size = kept_norms.FROM + 77
+    base, parent = tensors_of(1, size, dtype, seed=2)
+    field = CounterDraws(3, Facts()).field(("parent 0", "tensor"), size, base)
+    mask, norms = Random(field, limit_of(density)), []
+    for loops in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not loops:
+                patch.setattr(native, "load", lambda: None)
+            group = Group.of([parent], base, draws=CounterDraws(3, Facts()))
+            norms.append(kept_norms.norm_of_kept(TaskVector(group, group.parents[0]), mask))
+    exact = (parent.float() - base.float()).abs().double()[field < mask.limit].sum()
+    assert norms[0] == norms[1] == pytest.approx(float(exact), rel=1e-12)

@@ -1,0 +1,47 @@
+"""The L1 norm of what a random mask keeps of a task vector: for every density at once, where a tensor is large.
+
+The same random numbers decide at every density, so the norm at one density is the sum over the numbers below its limit.
+One pass adds up the magnitudes by their entry's number; the sums below each number then answer for all densities.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from merge import fused
+from merge.keeping import STEPS, AbstractKeep, Random
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from merge.sparsify import TaskVector
+
+FROM = 4 * STEPS
+"""Entries from which on sums are kept: they take as much memory as so many entries in bfloat16."""
+
+
+def norm_of_kept(vector: TaskVector, keep: AbstractKeep | None) -> float:
+    """Return the L1 norm of what is kept of a task vector, of all of it for None."""
+    group = vector.group
+    if isinstance(keep, Random) and group.size >= FROM and keep.field.device.type == "cpu":
+        place, version = ("sums by number", vector.key), group.draws.version()
+        sums = group.facts.tensor(place, lambda: _sums_by_number(vector, keep.field), version=version)
+        return float(sums[keep.limit + STEPS // 2])
+    if group.fusable and fused.combinable([keep]):
+        return fused.norm_of_kept(vector, keep)
+    return group.sum_of(lambda span: (vector.full(span) if keep is None else vector.kept(span)).abs_())
+
+
+def _sums_by_number(vector: TaskVector, field: Tensor) -> Tensor:
+    """Return the sum of the magnitudes whose number lies below -32768, -32767... up to 32767, in float64."""
+    sums = np.zeros(STEPS + 1)
+    if vector.group.fusable:
+        fused.add_by_number(vector.parent.raw, vector.group.base.raw, field, sums[1:])
+    else:
+        for span in vector.group.spans():
+            numbers = field[span].numpy().astype(np.int64) + STEPS // 2
+            np.add.at(sums, numbers + 1, vector.full(span).abs_().double().numpy())
+    return torch.from_numpy(sums.cumsum())
