@@ -103,9 +103,9 @@ def norm_of_kept(vector: TaskVector, keep: AbstractKeep | None) -> float:
     return float(lanes.sum())
 
 
-def add_by_number(tensor: Tensor, base: Tensor, field: Tensor, sums: npt.NDArray[np.float64]) -> None:
-    """Add each magnitude of tensor - base to the sum of its entry's number; the sums begin with that of -32768."""
-    loops().add_by_number(base.numel(), sources([tensor]), sources([base]), field.data_ptr(), sums.ctypes.data)
+def sums_by_number(tensor: Tensor, base: Tensor, field: Tensor, sums: npt.NDArray[np.float64]) -> None:
+    """Add up the magnitudes of tensor - base whose number is at most -32768, -32767... into sums of zero."""
+    loops().sums_by_number(base.numel(), sources([tensor]), sources([base]), field.data_ptr(), sums.ctypes.data)
 
 
 def all_finite(tensor: Tensor) -> bool:

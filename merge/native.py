@@ -135,7 +135,7 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
         "weighted_sum": ([memory, whole, memory, memory], ctypes.c_int32),
         "combination": ([memory, memory, whole, memory, whole, number], ctypes.c_int32),
         "norms": ([whole, memory, memory, memory], None),
-        "add_by_number": ([whole, memory, memory, memory, memory], None),
+        "sums_by_number": ([whole, memory, memory, memory, memory], None),
         "all_finite": ([whole, memory], ctypes.c_int32),
         "products": ([whole, memory, memory, memory, memory], None),
         "nth_largest": ([whole, memory, whole, memory], None),

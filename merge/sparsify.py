@@ -15,7 +15,7 @@ from torch import Tensor
 from merge import fused, fused_ranking
 from merge.group import Group, Operand
 from merge.keeping import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
-from merge.kept_norms import norm_of_kept
+from merge.kept_norms import norms
 from merge.selection import magnitude_cut
 
 Sparsify = Callable[["TaskVector"], AbstractKeep | None]
@@ -95,12 +95,12 @@ class TaskVector:
         return entries.float() if self.drawn and entries.dtype == torch.float16 else entries
 
     def _rescaling(self, setting: object) -> Tensor | float | None:
-        facts, group = self.group.facts, self.group
+        group = self.group
         if group.stepwise:
             before, after = self._work(self.full()).abs().sum(), self._work(self.kept(slice(None))).abs().sum()
             return None if before < 1e-7 or after < 1e-7 else before / after
-        whole = facts.get(("l1", self.key), lambda: norm_of_kept(self, None))
-        kept = facts.get(("l1 kept", self.key, setting), lambda: norm_of_kept(self, self.keep))
+        assert self.keep is not None
+        whole, kept = norms(self, self.keep, setting)
         return None if whole < 1e-7 or kept < 1e-7 else whole / kept
 
 

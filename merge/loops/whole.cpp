@@ -27,9 +27,9 @@ void products(int64_t size, const Source* first, const Source* second, const Sou
     }
 }
 
-// Adds the magnitude of each entry, less that of a base, to the sum of its number; the sums begin with that of -32768. In
-// the order of memory, so that the same steps elsewhere give the same bits.
-void add_by_number(int64_t size, const Source* tensor, const Source* base, const int16_t* field, double* sums) {
+// Adds up the magnitudes of entries, less those of a base, whose number is at most -32768, -32767 and so on, into sums of
+// zero. In the order of memory and then of the numbers, so that the same steps elsewhere give the same bits.
+void sums_by_number(int64_t size, const Source* tensor, const Source* base, const int16_t* field, double* sums) {
     alignas(64) float buffer[BLOCK], root_buffer[BLOCK], magnitudes[BLOCK];
     double* const middle = sums + 32768;
     for (int64_t start = 0; start < size; start += BLOCK) {
@@ -39,6 +39,7 @@ void add_by_number(int64_t size, const Source* tensor, const Source* base, const
         for (int64_t i = 0; i < count; i++) magnitudes[i] = std::fabs(x[i] - root[i]);
         for (int64_t i = 0; i < count; i++) middle[field[start + i]] += static_cast<double>(magnitudes[i]);
     }
+    for (int64_t number = 1; number < 65536; number++) sums[number] += sums[number - 1];
 }
 
 }  // extern "C"

@@ -305,12 +305,13 @@ def test_sums_by_number_give_the_norm_of_every_random_mask(dtype: torch.dtype, d
     size = kept_norms.FROM + 77
     base, parent = tensors_of(1, size, dtype, seed=2)
     field = CounterDraws(3, Facts()).field(("parent 0", "tensor"), size, base)
-    mask, norms = Random(field, limit_of(density)), []
+    mask, found = Random(field, limit_of(density)), []
     for loops in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not loops:
                 patch.setattr(native, "load", lambda: None)
             group = Group.of([parent], base, draws=CounterDraws(3, Facts()))
-            norms.append(kept_norms.norm_of_kept(TaskVector(group, group.parents[0]), mask))
-    exact = (parent.float() - base.float()).abs().double()[field < mask.limit].sum()
-    assert norms[0] == norms[1] == pytest.approx(float(exact), rel=1e-12)
+            found.append(kept_norms.norms(TaskVector(group, group.parents[0]), mask, density))
+    exact = (parent.float() - base.float()).abs().double()
+    assert found[0] == found[1]
+    assert found[0] == pytest.approx((float(exact.sum()), float(exact[field < mask.limit].sum())), rel=1e-12)
