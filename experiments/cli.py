@@ -1,5 +1,9 @@
 """The command line: which commands there are, each with an example; what they take is in ``experiments.commands``."""
 
+import os
+import sys
+from contextlib import suppress
+
 import typer
 
 from experiments.commands.comparing import duel_command, reproduce_command
@@ -49,4 +53,17 @@ def main() -> None:
     if shadowed is not None:
         typer.echo(f"error: {shadowed}", err=True)
         raise SystemExit(BAD_INPUT)
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if sys.argv[1:2] == ["merge"] and type(end.code) is int:
+            _leave(end.code)
+        raise
+
+
+def _leave(code: int) -> None:
+    """End the process without clearing up, which takes a tenth of a small merge; all that it wrote has its name."""
+    with suppress(OSError):  # a reader that is gone is told of as ever
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -43,7 +43,7 @@ from search.loop import Run
 from search.records import Observer, TrialRecord
 from search.store import Store, default_url
 
-MARKS = (100, 500, 1000, 2000, 5000, 10_000, 20_000)
+MARKS = (100, 500, 1000, 2000, 5000, 5760, 10_000, 20_000)
 LAST = 100
 """Trials behind a row at most."""
 

@@ -8,6 +8,7 @@ checkpoints are not in it. Without `--mergekit` only our side is measured.
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -131,6 +132,7 @@ def main() -> None:
     for dtype in arguments.dtypes.split(","):
         with tempfile.TemporaryDirectory(prefix="merge-to-disk-", dir=arguments.work) as scratch:
             parents = make_parents(arguments.base.resolve(), arguments.adapters, Path(scratch), dtype)
+            os.sync()  # else the system still writes the parents while the first merges are timed
             for case in CASES:
                 if not only or case.method in only:
                     costs = measure(case, parents, arguments.mergekit, arguments.repeats)
