@@ -210,8 +210,10 @@ def show_study(
     return verdict
 
 
-def open_mirror(study: LoadedStudy, folder: StudyFolder, uri: str, console: Console) -> MlflowMirror:
-    """Return the MLflow mirror of a study."""
+def open_mirror(
+    study: LoadedStudy, folder: StudyFolder, uri: str, console: Console, *, anew: bool = False
+) -> MlflowMirror:
+    """Return the MLflow mirror of a study; `anew`, it asks the store for everything."""
     return MlflowMirror(
         uri,
         study=study.file.study,
@@ -219,6 +221,7 @@ def open_mirror(study: LoadedStudy, folder: StudyFolder, uri: str, console: Cons
         say=lambda line: console.print(escape(line)),
         folder=folder.root,
         figures=lambda: report_figures(folder.root),
+        anew=anew,
     )
 
 
@@ -281,7 +284,7 @@ def sync_mirror(study: Path) -> None:
     if uri is None:
         raise StudyError(f"{folder.study}: tracking.mlflow: must name a store to mirror to, got nothing")
     console = Console(soft_wrap=True)
-    mirror = open_mirror(loaded, folder, uri, console)
+    mirror = open_mirror(loaded, folder, uri, console, anew=True)
     from search.replay import replay
 
     count = replay(loaded, folder.root, _Mirror(mirror))

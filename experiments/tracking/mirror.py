@@ -1,19 +1,26 @@
 """The MLflow mirror: one experiment per study, one run for the study, a child run per scored candidate."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.naming import safe_name
 from experiments.tracking.entries import TAG, log_metrics, log_questions, log_values, milliseconds, record_tags
+from experiments.tracking.mirrored import Mirrored
 from experiments.tracking.store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store
 from merge.card import as_text
 from search.records import TrialRecord, Verdict
 
 DIGEST = "mergesearch.digest"
 ALIAS = "best"
+MIRRORED = ".mirrored.jsonl"
+"""Name of the file in a study's folder that remembers what its mirror holds."""
+TOLD = "mergesearch.verdict"
+"""Tag of the study's run: a digest of the verdict that was written last."""
 
 
 @dataclass
@@ -28,8 +35,10 @@ class MlflowMirror:
         study: Name of the study and of the experiment.
         study_id: Digest of the study's identity; its run is found again by it.
         say: Takes one line for a person.
-        folder: The study's folder, for the files that a finished study leaves and for the remedy's wording.
+        folder: The study's folder, for the files that a finished study leaves and for the remedy's wording. What the
+            store holds is remembered there.
         figures: Makes the Plotly figures of a finished study, by name.
+        anew: Ask the store for everything, whatever is remembered, and write the verdict again.
     """
 
     uri: str
@@ -38,6 +47,7 @@ class MlflowMirror:
     say: Callable[[str], None] = field(kw_only=True)
     folder: Path | None = field(default=None, kw_only=True)
     figures: Callable[[], Mapping[str, Any]] | None = field(default=None, kw_only=True)
+    anew: bool = field(default=False, kw_only=True)
     _store: OpenStore | None = field(default=None, init=False, repr=False)
     _off: bool = field(default=False, init=False, repr=False)
     _best: float | None = field(default=None, init=False, repr=False)
@@ -79,7 +89,10 @@ class MlflowMirror:
 
     def _opened(self, began: float) -> OpenStore:
         if self._store is None:
-            self._store = open_store(self.uri, self.study, self.study_id, began)
+            mirrored = None if self.folder is None else Mirrored(self.folder / MIRRORED)
+            if self.anew and mirrored is not None:
+                mirrored.path.unlink(missing_ok=True)
+            self._store = open_store(self.uri, self.study, self.study_id, began, mirrored)
         return self._store
 
     def _mirror(self, record: TrialRecord) -> None:
@@ -109,6 +122,7 @@ class MlflowMirror:
         if improved:
             history = {"objective": record.metrics["objective"], "best_objective": self._best or 0.0}
             log_metrics(store.client, store.run, history, record.ended, step=record.number)
+        store.whole(key, run)
         status = "FAILED" if record.state == "failed" else "FINISHED"
         store.client.set_terminated(run, status=status, end_time=milliseconds(record.ended))
         store.children[key] = run, True
@@ -124,6 +138,9 @@ class MlflowMirror:
     def _conclude(self, verdict: Verdict) -> None:
         now = self._ended or time.time()
         store = self._opened(now)
+        told = hashlib.sha256(json.dumps([asdict(verdict), sorted(store.children)], default=str).encode()).hexdigest()
+        if not self.anew and not store.begun and store.client.get_run(store.run).data.tags.get(TOLD) == told:
+            return
         metrics = {f"test/{name}": value for name, value in verdict.scores.get(verdict.winner, {}).items()}
         metrics |= {"test/objective": verdict.test_value, "optimism": verdict.optimism}
         if verdict.comparisons:
@@ -137,13 +154,14 @@ class MlflowMirror:
             if self.folder is not None and (self.folder / name).is_file():
                 store.client.log_artifact(store.run, str(self.folder / name))
         if self.folder is not None and (self.folder / "table.md").is_file():
-            told = (self.folder / "table.md").read_text(encoding="utf-8")
-            store.client.set_tag(store.run, NOTE, told[:TAG].rsplit("\n", 1)[0])
+            table = (self.folder / "table.md").read_text(encoding="utf-8")
+            store.client.set_tag(store.run, NOTE, table[:TAG].rsplit("\n", 1)[0])
         if self.figures is not None:
             for name, figure in self.figures().items():
                 kept = {"include_plotlyjs": True}  # by default the page would fetch the library from the network
                 store.client.log_figure(store.run, figure, f"plots/{safe_name(name)}.html", save_kwargs=kept)
         _register(store, safe_name(self.study), verdict)
+        store.client.set_tag(store.run, TOLD, told)
         store.client.set_terminated(store.run, end_time=milliseconds(now))
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from experiments.naming import safe_name
 from experiments.tracking.entries import milliseconds
+from experiments.tracking.mirrored import Mirrored
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +31,8 @@ QUIET = {
 
 STUDY_ID = "mergesearch.study_id"
 RECORD = "mergesearch.record"
+WORD = "mergesearch.mirror"
+"""Tag of the study's run: the word of the file that remembers its children."""
 PARENT = "mlflow.parentRunId"
 SOURCE = {"mlflow.source.name": "mergesearch"}
 NOTE = "mlflow.note.content"
@@ -50,15 +53,24 @@ class OpenStore:
         experiment: Id of the study's experiment.
         run: Id of the study's run.
         children: Record key to run id and whether the run was written to its end.
+        mirrored: Remembers the children that are whole; None where nothing does.
+        begun: Whether the study's run is not known to have an end.
     """
 
     client: "MlflowClient"
     experiment: str
     run: str
     children: dict[str, tuple[str, bool]]
+    mirrored: Mirrored | None = None
+    begun: bool = True
+
+    def whole(self, key: str, run: str) -> None:
+        """Remember that a run holds its record, before it is given its end: one that has no end is looked at again."""
+        if self.mirrored is not None and not self.mirrored.add(key, run):
+            self.client.set_tag(self.run, WORD, "")
 
 
-def open_store(uri: str, study: str, study_id: str, began: float) -> OpenStore:
+def open_store(uri: str, study: str, study_id: str, began: float, mirrored: Mirrored | None = None) -> OpenStore:
     """Open the store and find, or begin, the study's experiment and run.
 
     Args:
@@ -66,6 +78,7 @@ def open_store(uri: str, study: str, study_id: str, began: float) -> OpenStore:
         study: Name of the study and of the experiment.
         study_id: Digest of the study's identity.
         began: When the study began, in seconds since 1970, for a run that is not there yet.
+        mirrored: Remembers what the store holds.
     """
     database = _sqlite_file(uri)
     if database is not None:
@@ -79,6 +92,9 @@ def open_store(uri: str, study: str, study_id: str, began: float) -> OpenStore:
     client = MlflowClient(tracking_uri=uri)
     location = None if database is None else (database.parent / "mlartifacts" / safe_name(study)).as_uri()
     experiment = _experiment(client, study, location)
+    known = None if mirrored is None else _remembered(client, experiment, study_id, mirrored)
+    if known is not None:
+        return known
     mine = f"tags.`{STUDY_ID}` = '{study_id}'"
     runs = {run.info.run_id: run for run in _runs(client, experiment, mine)}
     studies = [name for name, run in runs.items() if PARENT not in run.data.tags]
@@ -91,7 +107,43 @@ def open_store(uri: str, study: str, study_id: str, began: float) -> OpenStore:
         for name, run in runs.items()
         if run.data.tags.get(PARENT) == started and RECORD in run.data.tags
     }
-    return OpenStore(client, experiment, started, children)
+    if mirrored is not None:
+        mirrored = _kept_up(client, started, children, mirrored)
+    return OpenStore(client, experiment, started, children, mirrored)
+
+
+def _remembered(client: "MlflowClient", experiment: str, study_id: str, mirrored: Mirrored) -> OpenStore | None:
+    """Return the store as a file remembers it; None where another mirror was kept up since, or the run is gone."""
+    from mlflow.exceptions import MlflowException
+
+    kept = mirrored.read()
+    if kept is None:
+        return None
+    try:
+        run = client.get_run(kept.run)
+    except MlflowException:
+        return None
+    theirs = (run.info.experiment_id, run.info.lifecycle_stage, run.data.tags.get(STUDY_ID), run.data.tags.get(WORD))
+    if theirs != (experiment, "active", study_id, kept.word):
+        return None
+    mirrored.word = kept.word
+    children = {key: (name, True) for key, name in kept.children.items()}
+    for child in _runs(client, experiment, f"tags.`{PARENT}` = '{kept.run}' and attributes.status = 'RUNNING'"):
+        if RECORD in child.data.tags:
+            children[child.data.tags[RECORD]] = child.info.run_id, False
+    return OpenStore(client, experiment, kept.run, children, mirrored, begun=run.info.status == "RUNNING")
+
+
+def _kept_up(
+    client: "MlflowClient", run: str, children: dict[str, tuple[str, bool]], mirrored: Mirrored
+) -> Mirrored | None:
+    """Have a file remember what the store holds from now on; None where it cannot be written."""
+    try:
+        mirrored.begin(run, {key: name for key, (name, complete) in children.items() if complete})
+    except OSError:
+        return None
+    client.set_tag(run, WORD, mirrored.word)
+    return mirrored
 
 
 def _experiment(client: "MlflowClient", study: str, location: str | None) -> str:

@@ -1,7 +1,7 @@
 """The MLflow mirror: every record once, nothing lost, and never in the way of a search."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,6 +10,8 @@ import pytest
 from evals.results import Results
 from evals.statistics import Interval
 from experiments.tracking import MlflowMirror
+from experiments.tracking.mirrored import Mirrored
+from experiments.tracking.store import OpenStore
 from search.records import Comparison, TrialRecord, Verdict
 
 if TYPE_CHECKING:
@@ -112,6 +114,67 @@ def test_a_run_that_was_cut_short_is_completed_in_place(
     assert len(found) == 2
 
 
+def test_a_store_is_not_read_whole_again_while_nobody_else_writes_to_it(
+    uri: str, client: "MlflowClient", said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    asked: list[str] = []
+    search = MlflowClient.search_runs
+
+    def counted(self: MlflowClient, ids: list[str], where: str = "", **more: Any) -> Any:
+        asked.append(where)
+        return search(self, ids, where, **more)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+
+    def mirror(folder: str, *, anew: bool = False) -> MlflowMirror:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        place = tmp_path / folder
+        return MlflowMirror(uri, study="kept", study_id="d", say=said.append, folder=place, anew=anew)
+
+    records = [record(number) for number in range(5)]
+    assert mirror("here").sync(records[:2]) == 2
+    asked.clear()
+    assert mirror("here").sync(records[:3]) == 3
+    assert [where.endswith("attributes.status = 'RUNNING'") for where in asked] == [True]
+    assert mirror("elsewhere").sync(records[:4]) == 4, "another host went on"
+    assert mirror("here").sync(records) == 5
+    with (tmp_path / "here" / ".mirrored.jsonl").open("a") as torn:
+        torn.write('["trial/search/9')
+    assert mirror("here").sync(records) == 5
+    asked.clear()
+    assert mirror("here", anew=True).sync(records) == 5
+    assert not any("RUNNING" in where for where in asked)
+    assert len(runs(client, "kept")) == 6
+    assert said == []
+
+
+@pytest.mark.parametrize("dies_in", ["whole", "set_terminated", "add"])
+def test_a_mirror_killed_at_the_end_of_a_run_neither_loses_nor_doubles_it(
+    uri: str, client: "MlflowClient", said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
+) -> None:
+    from mlflow import MlflowClient
+
+    def mirror() -> MlflowMirror:
+        return MlflowMirror(uri, study=f"killed in {dies_in}", study_id="d", say=said.append, folder=tmp_path)
+
+    mirror().log_trial(record(0))
+    place = {"whole": OpenStore, "set_terminated": MlflowClient, "add": Mirrored}[dies_in]
+    fault = OSError("disk full") if dies_in == "add" else KeyboardInterrupt()
+    with monkeypatch.context() as patch:
+        if dies_in == "add":
+            patch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(fault))
+            mirror().log_trial(record(1))
+        else:
+            patch.setattr(place, dies_in, lambda *_, **__: (_ for _ in ()).throw(fault))
+            with pytest.raises(KeyboardInterrupt):
+                mirror().log_trial(record(1))
+    assert mirror().sync([record(0), record(1), record(2)]) == 3
+    found = runs(client, f"killed in {dies_in}")
+    assert [found[f"trial {n}"].info.status for n in range(3)] == ["FINISHED"] * 3
+
+
 def test_the_same_trial_on_other_questions_is_another_run(uri: str, client: "MlflowClient", said: list[str]) -> None:
     mirror = MlflowMirror(uri, study="parts", study_id="d", say=said.append)
     assert mirror.sync([record(0), record(0, kind="finalist", part="selection"), record(0, part="test")]) == 3
@@ -173,12 +236,19 @@ def test_the_verdict_closes_the_study(uri: str, client: "MlflowClient", said: li
         {"trial 0": {"arc/acc": 0.4}}, {"arc/acc": True}, {"test": 3},
     )  # fmt: skip
     figure = go.Figure(go.Scatter(x=[1], y=[2]))
-    for _ in range(2):
+    drawn: list[int] = []
+
+    def figures() -> dict[str, go.Figure]:
+        drawn.append(1)
+        return {"history": figure}
+
+    for anew, times in ((False, 1), (False, 1), (True, 2)):
         mirror = MlflowMirror(
-            uri, study="closed", study_id="d", say=said.append, folder=tmp_path, figures=lambda: {"history": figure}
+            uri, study="closed", study_id="d", say=said.append, folder=tmp_path, figures=figures, anew=anew
         )
         mirror.log_trial(record(0))
         mirror.log_verdict(verdict)
+        assert len(drawn) == times, "the same verdict is written once, unless all is made anew"
     assert said == []
     run = runs(client, "closed")["closed"]
     assert (run.info.start_time, run.info.end_time, run.info.status) == (1_000_000, 1_002_500, "FINISHED")
