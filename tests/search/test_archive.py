@@ -72,6 +72,24 @@ def test_trials_read_in_parts_are_those_that_optuna_reads(tmp_path: Path, monkey
     assert len(kept(store)) == 12
 
 
+def test_finished_trials_share_what_is_alike_and_keep_what_samplers_need(tmp_path: Path) -> None:
+    url, study = f"sqlite:///{tmp_path / 'study.db'}", fake_study()
+    store = Store(url, study)
+    for number in range(4):
+        trial = store.trials.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.set_user_attr("owner", "host 1")
+        trial.storage.set_trial_system_attr(trial._trial_id, "tpe:relative_params:0", f'{{"x": 0.{number}}}')
+        trial.storage.set_trial_system_attr(trial._trial_id, "cma:solution", {"generation": number})
+        if number < 3:
+            store.trials.tell(trial, 0.5)
+    *done, running = Store(url, study).trials.get_trials(deepcopy=False)
+    assert [trial.system_attrs for trial in done] == [{"cma:solution": {"generation": n}} for n in range(3)]
+    assert running.system_attrs["tpe:relative_params:0"] == '{"x": 0.3}'
+    assert len({id(trial.user_attrs) for trial in done}) == len({id(trial.distributions) for trial in done}) == 1
+    assert len({trial.params["x"] for trial in done}) == 3
+
+
 @pytest.mark.parametrize("written", ["nothing", "record", "mark"])
 def test_a_trial_cut_off_in_its_tell_is_run_again_and_told_once(
     tmp_path: Path, written: str, monkeypatch: pytest.MonkeyPatch
