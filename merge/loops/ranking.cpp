@@ -53,12 +53,14 @@ std::vector<uint32_t> sampled(const Ranked& ranked, int64_t size) {
 // Returns the magnitudes that stand a margin before and behind the count-th largest entry in the sample.
 Range range_of(std::vector<uint32_t>& sample, int64_t size, int64_t count, int64_t margin) {
     const int64_t length = static_cast<int64_t>(sample.size());
-    const int64_t place = static_cast<int64_t>(static_cast<double>(count) / static_cast<double>(size) * static_cast<double>(length));
+    const int64_t place = count * length / size;
     const auto at = [&](int64_t rank) {
         std::nth_element(sample.begin(), sample.begin() + rank, sample.end(), std::greater<uint32_t>());
         return sample[rank];
     };
-    return {place + margin < length ? at(place + margin) : 0, place - margin >= 0 && length > 0 ? at(place - margin) : LARGEST};
+    const uint32_t low = place + margin < length ? at(place + margin) : 0;
+    const uint32_t high = 0 <= place - margin && place - margin < length ? at(place - margin) : LARGEST;
+    return {low, high};
 }
 
 // What a pass found: how many entries lie above a range, equal its ends, and the magnitudes of those inside.
