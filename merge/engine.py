@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -213,12 +213,12 @@ class Merger:
         plan, run = self.plan(recipe), self._run(recipe, seed, Facts(0, count=64))
         check_apart(out, {reference: checkpoint.folder for reference, checkpoint in self._checkpoints.items()})
         options = FolderOptions(out_shard_size, copy_tokenizer, force, write_model_card)
-        tensors = self._results(plan, run)
         words, template = self.vocabulary(recipe), chat_template(recipe, self.checkpoint)
         donor = Donor(self.checkpoint(plan.donor).folder, None if words is None else words.tokenizer, template)
-        return write_folder(out, plan, recipe, tensors, donor, options, finish)
+        with closing(self._results(plan, run)) as tensors:
+            return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
-    def _results(self, plan: Plan, run: Run) -> Iterator[Tensor]:
+    def _results(self, plan: Plan, run: Run) -> Generator[Tensor]:
         """Return the merged tensors, each in memory that is used again soon after the next one is asked for.
 
         Thresholds, norms and random fields of the next tensors are made while this one is merged and written; not in
@@ -232,10 +232,11 @@ class Merger:
                 return self._step(tensor, run, result), result
 
         planned = zip(plan.tensors, cycle(Room() for _ in range(AHEAD + 1)), strict=False)
-        for step, result in map(prepare, planned) if self.compat else prepared_ahead(planned, prepare, AHEAD):
-            with torch.no_grad(), _one_thread():
-                step.run()
-            yield result
+        with closing(prepared_ahead(planned, prepare, 0 if self.compat else AHEAD)) as steps:
+            for step, result in steps:
+                with torch.no_grad(), _one_thread():
+                    step.run()
+                yield result
 
     def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> Run:
         number = self.seed if seed is None else seed

@@ -33,7 +33,7 @@ def test_an_error_is_raised_where_its_item_is_due() -> None:
 
 
 def test_whoever_stops_early_leaves_no_thread_and_nothing_more_is_prepared() -> None:
-    prepared: list[int] = []
+    prepared, before = list[int](), set(threading.enumerate())
 
     def prepare(item: int) -> int:
         prepared.append(item)
@@ -42,5 +42,6 @@ def test_whoever_stops_early_leaves_no_thread_and_nothing_more_is_prepared() -> 
     with closing(prepared_ahead(range(100), prepare, 2)) as results:
         assert next(results) == 0
     assert len(prepared) <= 3
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert set(threading.enumerate()) <= before
     assert list(prepared_ahead([], str, 2)) == []
+    assert list(prepared_ahead(range(3), str, 0)) == ["0", "1", "2"]

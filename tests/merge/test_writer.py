@@ -2,6 +2,7 @@
 
 import errno
 import json
+import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,7 +61,7 @@ def test_what_stands_beside_the_weights_comes_from_the_donor(
 
 
 def test_a_full_disk_leaves_nothing_behind(merger: Merger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls, threads = [], set(threading.enumerate())
 
     def full(stream: BinaryIO, tensor: Tensor) -> None:
         calls.append(tensor)
@@ -69,9 +70,10 @@ def test_a_full_disk_leaves_nothing_behind(merger: Merger, tmp_path: Path, monke
         write_tensor(stream, tensor)
 
     monkeypatch.setattr(writer, "write_tensor", full)
-    with pytest.raises(OutputError, match="No space left on device"):
+    with pytest.raises(OutputError, match="No space left on device") as fault:
         merger.merge_to_folder(LINEAR, tmp_path / "deep" / "out")
     assert list((tmp_path / "deep").iterdir()) == []
+    assert set(threading.enumerate()) <= threads, f"threads wait for {fault.value} to be forgotten"
 
 
 def test_an_interruption_leaves_nothing_behind(merger: Merger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
