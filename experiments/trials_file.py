@@ -34,8 +34,12 @@ class TrialsFile:
         if record.part != "search":
             return
         facts = {one.name: getattr(record, one.name) for one in fields(record) if one.name not in _LEFT_OUT}
-        with self._draft.open("a", encoding="utf-8") as draft:
-            draft.write(json.dumps(facts, default=dict) + "\n")
+        try:
+            with self._draft.open("a", encoding="utf-8") as draft:
+                draft.write(json.dumps(facts, default=dict) + "\n")
+        except OSError as error:
+            error.filename = error.filename or str(self._draft)  # a write that fails does not name its file
+            raise
 
     def finish(self) -> None:
         """Write the table."""

@@ -36,7 +36,7 @@ class Mirrored:
 
     Attributes:
         path: The file.
-        word: What the study's run bears while this file is the one that is kept up.
+        word: What the study's run will bear when this file is written anew.
     """
 
     path: Path

@@ -126,7 +126,6 @@ def _remembered(client: "MlflowClient", experiment: str, study_id: str, mirrored
     theirs = (run.info.experiment_id, run.info.lifecycle_stage, run.data.tags.get(STUDY_ID), run.data.tags.get(WORD))
     if theirs != (experiment, "active", study_id, kept.word):
         return None
-    mirrored.word = kept.word
     children = {key: (name, True) for key, name in kept.children.items()}
     for child in _runs(client, experiment, f"tags.`{PARENT}` = '{kept.run}' and attributes.status = 'RUNNING'"):
         if RECORD in child.data.tags:

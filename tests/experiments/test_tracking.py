@@ -11,7 +11,7 @@ from evals.results import Results
 from evals.statistics import Interval
 from experiments.tracking import MlflowMirror
 from experiments.tracking.mirrored import Mirrored
-from experiments.tracking.store import OpenStore
+from experiments.tracking.store import QUIET, OpenStore
 from search.records import Comparison, TrialRecord, Verdict
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def client(uri: str) -> "MlflowClient":
+def client(uri: str, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
+    for name, value in QUIET.items():  # heeded when mlflow is imported, which may be here
+        monkeypatch.setenv(name, value)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
