@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from evals.errors import DataError, MissingDataError
 from evals.kept_tasks import remembered_tasks
 from evals.tasks import LoadedTask, TaskSpec

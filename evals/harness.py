@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from evals.aggregation import Aggregator
 from evals.asked import Asked, asked_from_json, asked_to_json
 from evals.chat import chat_renderer
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from evals.environment import kept_random_state
 from evals.errors import ScoringError, TaskError
-from evals.fingerprint import tokenizer_key
+from evals.cache.fingerprint import tokenizer_key
 from evals.metrics import (
     GOLD_BITS,
     GOLD_PROB,

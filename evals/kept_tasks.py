@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from evals.disk_cache import DiskCache, digest
+from evals.cache.disk_cache import DiskCache, digest
 from evals.errors import DataError
-from evals.fingerprint import arrow_files, code_key, data_files, hashes, sources_key
+from evals.cache.fingerprint import arrow_files, code_key, data_files, hashes, sources_key
 from evals.questions import Leaf, Question
 from evals.tasks import LoadedTask, Opened, TaskSpec, load_tasks
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from evals.aggregation import Aggregator
 from evals.availability import load_available
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from evals.engines import make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation

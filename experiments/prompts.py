@@ -1,6 +1,6 @@
 """The user's cache of tasks, prompts and tokens, for commands that score models outside a study."""
 
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from experiments.demo.base_model import default_cache
 
 PROMPTS_BYTES = 4_000_000_000

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from evals.harness import Evaluation
 from evals.kept_tasks import remembered_tasks
 from evals.questions import Question, QuestionSets, draw_questions, refuse_search_on_test

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from evals.disk_cache import file_digest
+from evals.cache.disk_cache import file_digest
 from merge.engine import Merger
 from search.errors import StoreError
 from search.store import Store

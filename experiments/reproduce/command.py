@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from evals.engines import engine_names
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from evals.engines import make_engine
 from evals.errors import DataError, EvalError, TaskError
 from evals.harness import Evaluation

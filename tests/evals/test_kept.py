@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evals.disk_cache import DiskCache
+from evals.cache.disk_cache import DiskCache
 from evals.harness import Evaluation
 from evals.kept_tasks import remembered_questions, remembered_tasks
 from evals.questions import Leaf, Question

@@ -77,7 +77,7 @@ def test_an_index_of_pickles_names_files_beside_it(where: object, home: Path) ->
 
 
 def test_hostile_caches_of_prompts_are_not_unpickled(tmp_path: Path) -> None:
-    from evals.disk_cache import DiskCache
+    from evals.cache.disk_cache import DiskCache
 
     cache = DiskCache(tmp_path / "prompts")
     cache.write("tasks", "key", {"a": 1})

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evals.disk_cache import digest, file_digest
+from evals.cache.disk_cache import digest, file_digest
 
 _LIBRARIES = ("lm_eval", "datasets", "transformers", "tokenizers", "jinja2")
 _ROWS = {"json", "csv", "parquet", "text"}
