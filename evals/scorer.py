@@ -27,7 +27,7 @@ from evals.plan import Plan, Request
 from evals.prefix_tree import build_plan
 from evals.results import Cost
 from evals.stems import Stems, room_for_stems
-from evals.stock import is_greedy, model_length, stock_scorer
+from evals.engines.stock import is_greedy, model_length, stock_scorer
 from evals.tokens import Tokens, windows
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from evals.aggregation import Aggregator
 from evals.availability import load_available
 from evals.cache.disk_cache import DiskCache
-from evals.engines import make_engine, weights_changed
+from evals.engines.engines import make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation
 from evals.kept_tasks import remembered_questions

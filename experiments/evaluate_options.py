@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from evals.engines import engine_names
+from evals.engines.engines import engine_names
 from evals.suites import Suite, load_suite
 from evals.tasks import TaskSpec
 from experiments.errors import InputError

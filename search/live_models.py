@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evals.engines import make_engine
+from evals.engines.engines import make_engine
 from merge.engine import Merger
 from merge.live import new_live_model
 from merge.recipe import Recipe

@@ -29,7 +29,7 @@ from evals.linear import fast_products
 from evals.questions import Leaf, Question
 from evals.results import Results
 from evals.scorer import LiveScorer
-from evals.stock import stock_scorer
+from evals.engines.stock import stock_scorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 
 ROWS = 512

@@ -14,7 +14,7 @@ from scipy import stats
 from evals.harness import Evaluation
 from evals.questions import Leaf
 from evals.scorer import LiveScorer
-from evals.stock import stock_scorer
+from evals.engines.stock import stock_scorer
 from evals.tasks import TaskSpec, load_tasks
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -39,10 +39,10 @@ def make_engine(name: str, model: Any, tokenizer: Any) -> Any:
 
         return LiveScorer(model, tokenizer)
     if name == "vllm":
-        from evals.vllm_engine import VllmScorer
+        from evals.engines.vllm_engine import VllmScorer
 
         return VllmScorer(model, tokenizer)
-    from evals.stock import stock_scorer
+    from evals.engines.stock import stock_scorer
 
     return stock_scorer(model, tokenizer)
 
