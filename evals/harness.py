@@ -29,7 +29,7 @@ from evals.prompting import Prompting, ask_leaf
 from evals.questions import Question
 from evals.results import Cost, Item, Results, results_of
 from evals.tasks import LoadedTask
-from evals.tokens import Tokens
+from evals.engines.live.tokens import Tokens
 
 
 @runtime_checkable

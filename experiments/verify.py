@@ -15,7 +15,7 @@ from evals.errors import DataError
 from evals.harness import Evaluation
 from evals.questions import Leaf, QuestionSets
 from evals.results import Results
-from evals.scorer import LiveScorer
+from evals.engines.live.scorer import LiveScorer
 from evals.suites import load_suite
 from evals.tasks import LoadedTask, load_tasks
 from experiments.card import read_verdict

@@ -25,10 +25,10 @@ from typing import Any
 import torch
 
 from evals.harness import Evaluation
-from evals.linear import fast_products
+from evals.engines.live.linear import fast_products
 from evals.questions import Leaf, Question
 from evals.results import Results
-from evals.scorer import LiveScorer
+from evals.engines.live.scorer import LiveScorer
 from evals.engines.stock import stock_scorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 
-from evals.drafts import MOST, Drafter, best_count
-from evals.scorer import LiveScorer
+from evals.engines.live.drafts import MOST, Drafter, best_count
+from evals.engines.live.scorer import LiveScorer
 
 
 def told(prompt: Sequence[int], text: Sequence[int]) -> Drafter:
@@ -97,7 +97,7 @@ def test_wrong_guesses_change_nothing_and_stay_within_the_longest_text(
     torch.manual_seed(0)
     sizes = {"vocab_size": len(tokenizer), "n_embd": 48, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
     model = GPT2LMHeadModel(GPT2Config(**sizes, n_positions=64, eos_token_id=1)).eval()  # it has 64 positions only
-    monkeypatch.setattr("evals.generation.best_count", lambda _, most: most)
+    monkeypatch.setattr("evals.engines.live.generation.best_count", lambda _, most: most)
     monkeypatch.setattr(Drafter, "guess", lambda _, count: [7] * count)
     wanted = {"until": [], "max_gen_toks": 20, "do_sample": False}
     batch = [

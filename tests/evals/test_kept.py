@@ -12,7 +12,7 @@ from evals.cache.disk_cache import DiskCache
 from evals.harness import Evaluation
 from evals.kept_tasks import remembered_questions, remembered_tasks
 from evals.questions import Leaf, Question
-from evals.scorer import LiveScorer
+from evals.engines.live.scorer import LiveScorer
 from evals.task_index import lm_eval_folder
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 from tests.evals.conftest import arc_rows, write_rows

@@ -12,7 +12,7 @@ from evals.lm_eval_json import lm_eval_document, to_text, versions_of_libraries
 from evals.questions import Leaf
 from evals.results import Results
 from evals.samples import sample_lines, samples_of
-from evals.scorer import LiveScorer
+from evals.engines.live.scorer import LiveScorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 
 OURS = ("gold_prob", "gold_bits_per_byte")

@@ -13,7 +13,7 @@ from scipy import stats
 
 from evals.harness import Evaluation
 from evals.questions import Leaf
-from evals.scorer import LiveScorer
+from evals.engines.live.scorer import LiveScorer
 from evals.engines.stock import stock_scorer
 from evals.tasks import TaskSpec, load_tasks
 

@@ -12,9 +12,9 @@ from lm_eval.api.instance import Instance
 from scipy import stats
 
 from evals.errors import ScoringError
-from evals.memory import budget_for
-from evals.passes import _read_logits
-from evals.scorer import LiveScorer
+from evals.engines.live.memory import budget_for
+from evals.engines.live.passes import _read_logits
+from evals.engines.live.scorer import LiveScorer
 
 WORDS = ("the", "a", "cat", "dog", "river", "stone", "light", "runs", "blue", "Question:", "why", "\n", "####", "xyz")
 STEM = " ".join(WORDS[i * i % 13] for i in range(90))

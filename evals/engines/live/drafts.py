@@ -7,7 +7,7 @@ Y. Leviathan et al., "Fast Inference from Transformers via Speculative Decoding"
 
 from collections.abc import Sequence
 
-from evals.prefix_tree import PASS_COST
+from evals.engines.live.prefix_tree import PASS_COST
 
 MOST = 16
 """Guesses per text and pass."""

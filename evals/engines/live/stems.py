@@ -5,10 +5,10 @@ A race asks in blocks. Without this every block would compute the few-shot heade
 
 import torch
 
-from evals.attention import Layers
-from evals.memory import free_bytes, power_below
-from evals.plan import MIN_PREFIX, Ints
-from evals.prefix_tree import common_prefix
+from evals.engines.live.attention import Layers
+from evals.engines.live.memory import free_bytes, power_below
+from evals.engines.live.plan import MIN_PREFIX, Ints
+from evals.engines.live.prefix_tree import common_prefix
 
 _SHARE = 1 / 16
 _NEW = 0.25
