@@ -12,8 +12,8 @@ from dataclasses import astuple
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from evals.aggregation import Aggregator
-from evals.asked import Asked, asked_from_json, asked_to_json
-from evals.chat import chat_renderer
+from evals.prompts.asked import Asked, asked_from_json, asked_to_json
+from evals.prompts.chat import chat_renderer
 from evals.cache.disk_cache import DiskCache
 from evals.environment import kept_random_state
 from evals.errors import ScoringError, TaskError
@@ -25,7 +25,7 @@ from evals.metrics import (
     gold_probability,
     metric_key,
 )
-from evals.prompting import Prompting, ask_leaf
+from evals.prompts.prompting import Prompting, ask_leaf
 from evals.questions import Question
 from evals.results import Cost, Item, Results, results_of
 from evals.tasks import LoadedTask

@@ -17,7 +17,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from evals.engines.live.attention import UnshareableError, shared_attention
-from evals.chat import chat_renderer
+from evals.prompts.chat import chat_renderer
 from evals.errors import ScoringError
 from evals.engines.live.generation import PATIENCE, Ending, Generator
 from evals.engines.live.linear import fast_products

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evals.asked import Asked
+from evals.prompts.asked import Asked
 from evals.environment import LM_EVAL_SEEDS
 from evals.errors import DataError, EvalError
 from evals.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
