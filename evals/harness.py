@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from evals.aggregation import Aggregator
+from evals.scores.aggregation import Aggregator
 from evals.prompts.asked import Asked, asked_from_json, asked_to_json
 from evals.prompts.chat import chat_renderer
 from evals.cache.disk_cache import DiskCache
@@ -27,7 +27,7 @@ from evals.metrics import (
 )
 from evals.prompts.prompting import Prompting, ask_leaf
 from evals.questions import Question
-from evals.results import Cost, Item, Results, results_of
+from evals.scores.results import Cost, Item, Results, results_of
 from evals.tasks import LoadedTask
 from evals.engines.live.tokens import Tokens
 

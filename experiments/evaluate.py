@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from evals.aggregation import Aggregator
+from evals.scores.aggregation import Aggregator
 from evals.availability import load_available
 from evals.cache.disk_cache import DiskCache
 from evals.engines.engines import make_engine, weights_changed
@@ -18,7 +18,7 @@ from evals.harness import Evaluation
 from evals.kept_tasks import remembered_questions
 from evals.lm_eval_files.lm_eval_json import BOOTSTRAP_ITERS
 from evals.questions import Question
-from evals.results import Results, merge_results
+from evals.scores.results import Results, merge_results
 from evals.suites import Suite
 from evals.tasks import LoadedTask
 from experiments.errors import ExperimentError, InputError

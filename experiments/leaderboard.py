@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from evals.results import Results
+from evals.scores.results import Results
 from evals.suites import Shown, Suite
 from evals.tasks import LoadedTask
 from experiments.tables import cell, markdown_table

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from evals.errors import DataError
 from evals.harness import Evaluation
 from evals.questions import Leaf, QuestionSets
-from evals.results import Results
+from evals.scores.results import Results
 from evals.engines.live.scorer import LiveScorer
 from evals.suites import load_suite
 from evals.tasks import LoadedTask, load_tasks

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from statistics import fmean
 
-from evals.statistics import Interval
+from evals.scores.statistics import Interval
 from search.records import Comparison, TaskComparison, Verdict
 
 

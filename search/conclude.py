@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from evals.statistics import Interval
+from evals.scores.statistics import Interval
 from merge.methods import get_method
 from search.baselines import Baseline
 from search.bench import Bench

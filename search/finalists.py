@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from evals.statistics import (
+from evals.scores.statistics import (
     mcnemar_exact,
     minimum_detectable_difference,
     paired_bootstrap,

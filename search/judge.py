@@ -12,7 +12,7 @@ from evals.engines.engines import weights_changed
 from evals.errors import ScoringError, ran_out_of_memory
 from evals.harness import Evaluation
 from evals.questions import Question
-from evals.results import Results, merge_results
+from evals.scores.results import Results, merge_results
 from merge.engine import Merger
 from merge.errors import MergeError
 from merge.recipe import Recipe

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evals.results import Results
-from evals.statistics import Interval
+from evals.scores.results import Results
+from evals.scores.statistics import Interval
 from evals.tasks import LoadedTask
 
 BITS_PER_BYTE = "gold_bits_per_byte"

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evals.questions import Question
-from evals.results import Cost, Results, Score
+from evals.scores.results import Cost, Results, Score
 from search.records import Scored, Seconds
 
 RECORD = "record"

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from evals.results import Results
-from evals.statistics import Interval
+from evals.scores.results import Results
+from evals.scores.statistics import Interval
 from search.constraints import Check
 from search.rung import Agreement
 

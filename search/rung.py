@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from evals.metrics import GOLD_BITS
-from evals.results import Results
+from evals.scores.results import Results
 from evals.tasks import LoadedTask
 from search.objective import Objective, Term
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from evals.results import Results
+from evals.scores.results import Results
 from merge.recipe import Recipe
 from search.errors import SearchStoppedError
 from search.front import front

@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.aggregation import leaf_score
+from evals.scores.aggregation import leaf_score
 from evals.metrics import GOLD_BITS, GOLD_PROB, filter_names, metric_key
-from evals.results import Item, Results
+from evals.scores.results import Item, Results
 from evals.tasks import LoadedTask
 
 BOOTSTRAP_ITERS = 100_000

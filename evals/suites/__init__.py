@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evals.errors import TaskError, nearest
-from evals.results import Results
+from evals.scores.results import Results
 from evals.tasks import TaskSpec
 
 _FOLDER = Path(__file__).parent

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.questions import Question, QuestionSets
-from evals.results import Cost, Item, Results, Score, results_of
+from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe import Recipe
 from search.judge import Judge, Stage
 from search.objective import Objective, Term

@@ -27,7 +27,7 @@ import torch
 from evals.harness import Evaluation
 from evals.engines.live.linear import fast_products
 from evals.questions import Leaf, Question
-from evals.results import Results
+from evals.scores.results import Results
 from evals.engines.live.scorer import LiveScorer
 from evals.engines.stock import stock_scorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks

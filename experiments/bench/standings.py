@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from evals.statistics import Interval
+from evals.scores.statistics import Interval
 from experiments.bench.contenders import Entry, Outcome
 
 LOOP = "TPE, mergekit to disk, HFLM"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.results import Results
+from evals.scores.results import Results
 from experiments.duel.contestants import Contestant
 from merge.methods import get_method
 from merge.recipe import Recipe

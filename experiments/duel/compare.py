@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from evals.results import Results
-from evals.statistics import Interval, mcnemar_exact, minimum_detectable_difference, wilcoxon_signed_rank
+from evals.scores.results import Results
+from evals.scores.statistics import Interval, mcnemar_exact, minimum_detectable_difference, wilcoxon_signed_rank
 from experiments.duel.arena import Fighter
 from search.objective import BITS_PER_BYTE, GOLD_PROBABILITY, Objective, Term, paired
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from evals.results import Cost
+from evals.scores.results import Cost
 from experiments.report.gather import Entry, StudyFacts
 
 PARTS = ("baselines", "trials", "finalists", "verdict")

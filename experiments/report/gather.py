@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from evals.results import Cost, Results
+from evals.scores.results import Cost, Results
 from experiments.card import read_verdict
 from experiments.errors import InputError
 from experiments.folder import StudyFolder

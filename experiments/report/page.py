@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from evals.statistics import Interval
+from evals.scores.statistics import Interval
 from experiments.atomic import write_text_atomically
 from experiments.report import figures as draw
 from experiments.report.cost import cost_table, saved

@@ -10,7 +10,7 @@ import pandas as pd
 
 from evals.errors import EvalError
 from evals.questions import Leaf
-from evals.results import Results
+from evals.scores.results import Results
 from experiments.report.gather import StudyFacts
 from merge.errors import MergeError
 from search.bench import Bench

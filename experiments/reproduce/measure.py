@@ -15,7 +15,7 @@ from evals.errors import DataError, EvalError, TaskError
 from evals.harness import Evaluation
 from evals.kept_tasks import remembered_questions, remembered_tasks
 from evals.metrics import canonical_metric
-from evals.results import Results
+from evals.scores.results import Results
 from evals.suites import load_suite
 from evals.tasks import LoadedTask, TaskSpec
 from experiments.reproduce.benchmarks import Asked

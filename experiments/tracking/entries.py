@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
-from evals.results import Results
+from evals.scores.results import Results
 from experiments.naming import batches, safely_named
 from search.records import TrialRecord
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from lm_eval.api.metrics import bootstrap_stderr, mean, mean_stderr, median
 
-from evals.aggregation import leaf_score
-from evals.results import Item
+from evals.scores.aggregation import leaf_score
+from evals.scores.results import Item
 
 VALUES = [random.Random(0).random() for _ in range(50)]
 

@@ -12,7 +12,7 @@ from evals.engines.engines import engine_names, make_engine, weights_changed
 from evals.errors import EngineError, ScoringError
 from evals.harness import Evaluation
 from evals.questions import Leaf
-from evals.results import Results
+from evals.scores.results import Results
 from evals.tasks import TaskSpec, load_tasks
 from tests.evals import fake_vllm
 

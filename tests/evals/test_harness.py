@@ -13,7 +13,7 @@ from evals.errors import DataError, ScoringError, TaskError
 from evals.harness import Evaluation
 from evals.metrics import GOLD_BITS
 from evals.questions import Leaf, Question, draw_questions
-from evals.results import merge_results
+from evals.scores.results import merge_results
 from evals.engines.live.scorer import LiveScorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks
 

@@ -10,7 +10,7 @@ import pytest
 from evals.harness import Evaluation
 from evals.lm_eval_files.lm_eval_json import lm_eval_document, to_text, versions_of_libraries
 from evals.questions import Leaf
-from evals.results import Results
+from evals.scores.results import Results
 from evals.lm_eval_files.samples import sample_lines, samples_of
 from evals.engines.live.scorer import LiveScorer
 from evals.tasks import LoadedTask, TaskSpec, load_tasks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evals.statistics import mcnemar_exact, minimum_detectable_difference, paired_bootstrap, wilcoxon_signed_rank
+from evals.scores.statistics import mcnemar_exact, minimum_detectable_difference, paired_bootstrap, wilcoxon_signed_rank
 
 RNG = np.random.default_rng(0)
 A = RNG.random(300)

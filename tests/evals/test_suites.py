@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from evals.errors import TaskError
-from evals.results import Cost, Results, Score
+from evals.scores.results import Cost, Results, Score
 from evals.suites import Suite, load_suite, suite_names
 from evals.task_index import index_folder, lm_eval_folder, read_yaml
 from evals.tasks import MINI

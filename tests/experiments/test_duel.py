@@ -11,8 +11,8 @@ from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from evals.results import Results
-from evals.statistics import mcnemar_exact
+from evals.scores.results import Results
+from evals.scores.statistics import mcnemar_exact
 from experiments.duel.arena import Fighter
 from experiments.duel.compare import meet
 from experiments.duel.words import duel_table, lines, quotable

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evals.statistics import Interval
+from evals.scores.statistics import Interval
 from experiments.bench.contenders import Entry, Outcome, Task, run_loop, run_study
 from experiments.bench.peers import BASE_NAME, Referee, study_document
 from experiments.bench.standings import HEAD, LOOP, Row

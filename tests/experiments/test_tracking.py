@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from evals.results import Results
-from evals.statistics import Interval
+from evals.scores.results import Results
+from evals.scores.statistics import Interval
 from experiments.tracking import MlflowMirror
 from experiments.tracking.mirrored import Mirrored
 from experiments.tracking.store import QUIET, OpenStore

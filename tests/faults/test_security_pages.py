@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import pytest
 from markdown_it import MarkdownIt
 
-from evals.statistics import Interval
+from evals.scores.statistics import Interval
 from experiments.card import CardFacts, winner_card
 from experiments.folder import verdict_page
 from experiments.licences import Licence

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from evals.results import Cost, Results, Score
+from evals.scores.results import Cost, Results, Score
 
 COST = Cost(tokens_run=0, tokens_full=0, tokens_generated=0, seconds=0.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from evals.questions import Question, QuestionSets
-from evals.results import Cost, Item, Results, Score, results_of
+from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe import Recipe
 from search.judge import Judge, Stage
 from search.loop import Run

@@ -12,7 +12,7 @@ from rich.console import Console
 from scipy import stats
 
 from evals.questions import Question
-from evals.statistics import mcnemar_exact
+from evals.scores.statistics import mcnemar_exact
 from experiments.progress import ConsoleProgress
 from search.judge import Rivals
 from search.objective import Gains, Objective, Term

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from evals.results import Cost, Results
-from evals.statistics import Interval
+from evals.scores.results import Cost, Results
+from evals.scores.statistics import Interval
 from experiments.words import verdict_lines
 from merge.recipe import Recipe
 from search.conclude import shown_together

@@ -11,7 +11,7 @@ import numpy as np
 
 from evals.metrics import GOLD_BITS, filter_names, metric_key
 from evals.questions import Question
-from evals.results import Item, Score
+from evals.scores.results import Item, Score
 from evals.tasks import LoadedTask
 
 
