@@ -15,10 +15,10 @@ from evals.scores.aggregation import Aggregator
 from evals.prompts.asked import Asked, asked_from_json, asked_to_json
 from evals.prompts.chat import chat_renderer
 from evals.cache.disk_cache import DiskCache
-from evals.environment import kept_random_state
+from evals.tasks.environment import kept_random_state
 from evals.errors import ScoringError, TaskError
 from evals.cache.fingerprint import tokenizer_key
-from evals.metrics import (
+from evals.tasks.metrics import (
     GOLD_BITS,
     GOLD_PROB,
     bits_per_byte,
@@ -26,9 +26,9 @@ from evals.metrics import (
     metric_key,
 )
 from evals.prompts.prompting import Prompting, ask_leaf
-from evals.questions import Question
+from evals.tasks.questions import Question
 from evals.scores.results import Cost, Item, Results, results_of
-from evals.tasks import LoadedTask
+from evals.tasks.tasks import LoadedTask
 from evals.engines.live.tokens import Tokens
 
 

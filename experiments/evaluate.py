@@ -10,17 +10,17 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from evals.scores.aggregation import Aggregator
-from evals.availability import load_available
+from evals.tasks.availability import load_available
 from evals.cache.disk_cache import DiskCache
 from evals.engines.engines import make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation
-from evals.kept_tasks import remembered_questions
+from evals.tasks.kept_tasks import remembered_questions
 from evals.lm_eval_files.lm_eval_json import BOOTSTRAP_ITERS
-from evals.questions import Question
+from evals.tasks.questions import Question
 from evals.scores.results import Results, merge_results
 from evals.suites import Suite
-from evals.tasks import LoadedTask
+from evals.tasks.tasks import LoadedTask
 from experiments.errors import ExperimentError, InputError
 from experiments.evaluate_options import DTYPES, EvaluateOptions
 from experiments.leaderboard import metric_table, suite_table

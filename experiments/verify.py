@@ -13,11 +13,11 @@ from safetensors import safe_open
 
 from evals.errors import DataError
 from evals.harness import Evaluation
-from evals.questions import Leaf, QuestionSets
+from evals.tasks.questions import Leaf, QuestionSets
 from evals.scores.results import Results
 from evals.engines.live.scorer import LiveScorer
 from evals.suites import load_suite
-from evals.tasks import LoadedTask, load_tasks
+from evals.tasks.tasks import LoadedTask, load_tasks
 from experiments.card import read_verdict
 from experiments.errors import InputError
 from experiments.folder import StudyFolder, find_finished

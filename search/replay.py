@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evals.questions import QuestionSets
+from evals.tasks.questions import QuestionSets
 from merge.recipe import Recipe
 from search.errors import StoreError
 from search.packed import unpack

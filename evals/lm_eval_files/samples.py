@@ -7,7 +7,7 @@ from typing import Any
 
 from evals.harness import Evaluation
 from evals.lm_eval_files.lm_eval_json import split_key
-from evals.metrics import GOLD_BITS, GOLD_PROB
+from evals.tasks.metrics import GOLD_BITS, GOLD_PROB
 from evals.scores.results import Results
 
 Sample = dict[str, Any]

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.metrics import Gold
-from evals.questions import Question
-from evals.tasks import LoadedTask
+from evals.tasks.metrics import Gold
+from evals.tasks.questions import Question
+from evals.tasks.tasks import LoadedTask
 
 
 @dataclass(frozen=True)

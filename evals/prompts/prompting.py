@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evals.prompts.asked import Asked
-from evals.environment import LM_EVAL_SEEDS
+from evals.tasks.environment import LM_EVAL_SEEDS
 from evals.errors import DataError, EvalError
-from evals.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
-from evals.questions import Leaf, Question, content_hash
-from evals.tasks import LoadedTask
+from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
+from evals.tasks.questions import Leaf, Question, content_hash
+from evals.tasks.tasks import LoadedTask
 
 
 @dataclass(frozen=True)

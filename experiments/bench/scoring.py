@@ -26,11 +26,11 @@ import torch
 
 from evals.harness import Evaluation
 from evals.engines.live.linear import fast_products
-from evals.questions import Leaf, Question
+from evals.tasks.questions import Leaf, Question
 from evals.scores.results import Results
 from evals.engines.live.scorer import LiveScorer
 from evals.engines.stock import stock_scorer
-from evals.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 
 ROWS = 512
 """Rows of the matrix products that measure the machine's rate."""

@@ -13,11 +13,11 @@ from evals.cache.disk_cache import DiskCache
 from evals.engines.engines import make_engine
 from evals.errors import DataError, EvalError, TaskError
 from evals.harness import Evaluation
-from evals.kept_tasks import remembered_questions, remembered_tasks
-from evals.metrics import canonical_metric
+from evals.tasks.kept_tasks import remembered_questions, remembered_tasks
+from evals.tasks.metrics import canonical_metric
 from evals.scores.results import Results
 from evals.suites import load_suite
-from evals.tasks import LoadedTask, TaskSpec
+from evals.tasks.tasks import LoadedTask, TaskSpec
 from experiments.reproduce.benchmarks import Asked
 from experiments.reproduce.scores import Published
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from evals.metrics import GOLD_BITS
+from evals.tasks.metrics import GOLD_BITS
 from experiments.reproduce.benchmarks import AVERAGE, CATEGORIES, Asked, asked, find_name, metric_named, shots_named
 from experiments.reproduce.front import Claim, Front
 from experiments.reproduce.page import Page

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from evals.metrics import GOLD_BITS
+from evals.tasks.metrics import GOLD_BITS
 from experiments.reproduce.chain import Chain
 from experiments.reproduce.front import Front
 from experiments.reproduce.measure import Measured

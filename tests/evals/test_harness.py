@@ -11,11 +11,11 @@ import torch
 
 from evals.errors import DataError, ScoringError, TaskError
 from evals.harness import Evaluation
-from evals.metrics import GOLD_BITS
-from evals.questions import Leaf, Question, draw_questions
+from evals.tasks.metrics import GOLD_BITS
+from evals.tasks.questions import Leaf, Question, draw_questions
 from evals.scores.results import merge_results
 from evals.engines.live.scorer import LiveScorer
-from evals.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 
 SPECS = (
     TaskSpec(task="arc_easy", num_fewshot=2),

@@ -12,10 +12,10 @@ import torch
 from scipy import stats
 
 from evals.harness import Evaluation
-from evals.questions import Leaf
+from evals.tasks.questions import Leaf
 from evals.engines.live.scorer import LiveScorer
 from evals.engines.stock import stock_scorer
-from evals.tasks import TaskSpec, load_tasks
+from evals.tasks.tasks import TaskSpec, load_tasks
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MORE = int(os.environ.get("MERGESEARCH_REAL_QUESTIONS", "0"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
-from evals.questions import Question
+from evals.tasks.questions import Question
 from experiments.answers import AnswersFile
 from experiments.folder import FolderWriter, StudyFolder
 from search import packed

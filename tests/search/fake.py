@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from evals.questions import Question, QuestionSets
+from evals.tasks.questions import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe import Recipe
 from search.judge import Judge, Stage

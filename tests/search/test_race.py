@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from evals.questions import Question
+from evals.tasks.questions import Question
 from evals.scores.statistics import mcnemar_exact
 from experiments.progress import ConsoleProgress
 from search.judge import Rivals

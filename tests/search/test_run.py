@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from evals.questions import Question
+from evals.tasks.questions import Question
 from experiments.folder import FolderWriter, StudyFolder
 from experiments.words import verdict_lines
 from merge.recipe import Recipe, load_recipes

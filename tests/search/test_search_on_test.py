@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError
-from evals.questions import Question, QuestionSets
+from evals.tasks.questions import Question, QuestionSets
 from experiments.run import Overrides
 from search.bench import Bench
 from search.study import parse_study
