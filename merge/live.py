@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from merge.arena import settle
 from merge.chat_template import chat_template
 from merge.errors import CheckpointError, CompatibilityError
-from merge.layers import is_head
+from merge.architecture.layers import is_head
 from merge.planned import Plan
 from merge.recipe import Recipe
-from merge.stored_names import stored_views
+from merge.architecture.stored_names import stored_views
 from merge.tokenizer import load_tokenizer_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from merge.arithmetic import Arithmetic
 from merge.checkpoint import Checkpoint
 from merge.errors import CheckpointError
 from merge.group import Group, Operand
-from merge.layers import is_recomputed
+from merge.architecture.layers import is_recomputed
 from merge.masks import AbstractDraws
 from merge.plan import outer_name
 from merge.planned import Ingredient, TensorPlan

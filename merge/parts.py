@@ -8,9 +8,9 @@ from typing import Any
 from merge.checkpoint import Checkpoint
 from merge.compatibility import Differences
 from merge.errors import RecipeError
-from merge.layers import Layers, find_layers
+from merge.architecture.layers import Layers, find_layers
 from merge.method import AbstractMethod
-from merge.modules import TEXT, owner, role, roles, section
+from merge.architecture.modules import TEXT, owner, role, roles, section
 from merge.parameters import Scope, Settings
 from merge.pieces import Piece
 from merge.recipe import ListedModel, Module, Recipe, Slice

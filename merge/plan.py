@@ -11,8 +11,8 @@ import torch
 from merge.checkpoint import Checkpoint
 from merge.compatibility import Differences
 from merge.errors import RecipeError
-from merge.inferred import is_inferred, outer_depth
-from merge.layers import (
+from merge.architecture.inferred import is_inferred, outer_depth
+from merge.architecture.layers import (
     COUNT_KEYS,
     comes_first,
     is_embedding,
@@ -23,7 +23,7 @@ from merge.layers import (
 )
 from merge.method import AbstractMethod
 from merge.methods import get_method
-from merge.modules import section
+from merge.architecture.modules import section
 from merge.parts import Divider, Open, Part
 from merge.pieces import Filling, Piece, Place
 from merge.planned import Ingredient, Plan, TensorPlan

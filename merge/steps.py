@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from merge.errors import NumericalError
-from merge.layers import is_recomputed
+from merge.architecture.layers import is_recomputed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
-from merge.layers import with_layers
+from merge.architecture.layers import with_layers
 from merge.recipe import Recipe
 from tests.merge.parents import CONFIG, tensors_of
 
