@@ -16,8 +16,8 @@ from merge import fused
 from merge.ahead import prepared_ahead
 from merge.arena import Room
 from merge.arithmetic import Arithmetic
-from merge.chat_template import chat_template
-from merge.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
+from merge.checkpoint.chat_template import chat_template
+from merge.checkpoint.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
 from merge.errors import CheckpointError
 from merge.group import Group
 from merge.live import LiveState, MergeStats
@@ -30,7 +30,7 @@ from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.shelf import Shelf
 from merge.steps import LiveSteps, Step
-from merge.tokenizer import Vocabulary, build_vocabulary
+from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 from merge.writer import Donor, FolderOptions, check_apart, write_folder
 
 AHEAD = 2

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from merge.arena import settle
-from merge.chat_template import chat_template
+from merge.checkpoint.chat_template import chat_template
 from merge.errors import CheckpointError, CompatibilityError
 from merge.architecture.layers import is_head
 from merge.planned import Plan
 from merge.recipe import Recipe
 from merge.architecture.stored_names import stored_views
-from merge.tokenizer import load_tokenizer_of
+from merge.checkpoint.tokenizer import load_tokenizer_of
 
 if TYPE_CHECKING:
     from merge.engine import Merger

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from merge import fused
 from merge.arithmetic import Arithmetic
-from merge.checkpoint import Checkpoint
+from merge.checkpoint.checkpoint import Checkpoint
 from merge.errors import CheckpointError
 from merge.group import Group, Operand
 from merge.architecture.layers import is_recomputed
@@ -19,7 +19,7 @@ from merge.planned import Ingredient, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.shelf import Shelf
-from merge.tokenizer import Vocabulary
+from merge.checkpoint.tokenizer import Vocabulary
 
 MOST_GROUPS = 20_000
 """Tensors of which is remembered where the parents are."""

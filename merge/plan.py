@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from merge.checkpoint import Checkpoint
+from merge.checkpoint.checkpoint import Checkpoint
 from merge.compatibility import Differences
 from merge.errors import RecipeError
 from merge.architecture.inferred import is_inferred, outer_depth

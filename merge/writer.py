@@ -18,7 +18,7 @@ from merge.errors import OutputError, OutputTakenError
 from merge.interrupts import held_interrupts
 from merge.planned import Plan, TensorPlan
 from merge.recipe import Recipe
-from merge.safetensors_file import write_header, write_tensor
+from merge.checkpoint.safetensors_file import write_header, write_tensor
 from merge.workplace import work_folder
 
 _MUCH = 32_000_000

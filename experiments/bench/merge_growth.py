@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from experiments.bench.process import machine, middle, run
-from merge.safetensors_file import write_header, write_tensor
+from merge.checkpoint.safetensors_file import write_header, write_tensor
 
 METHODS = ("linear", "ties", "dare_ties")
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from experiments.cli import app
-from merge.checkpoint import Checkpoint
+from merge.checkpoint.checkpoint import Checkpoint
 from merge.errors import CheckpointError
-from merge.safetensors_file import read_headers
+from merge.checkpoint.safetensors_file import read_headers
 from tests.faults.kinds import safetensors
 from tests.faults.watch import invoked
 from tests.merge.parents import CONFIG

@@ -17,7 +17,7 @@ from merge.errors import MergeError, RecipeError
 from merge.methods import get_method, method_names
 from merge.recipe import Recipe, load_recipes
 from merge.stages import merge_stages
-from merge.tokenizer import Vocabulary, build_vocabulary
+from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 
 SHARED = Path(os.environ.get("MERGESEARCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 CASES = sorted(path.parent for path in (SHARED / "golden" / "cases").glob("*/recipe.yaml"))
@@ -138,7 +138,7 @@ def test_default_mode_agrees_where_it_means_the_same(
 def test_wrong_recipes_are_refused_before_weights_are_read(
     golden: Path, case: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merge.checkpoint.safe_open", lambda *_, **__: pytest.fail("a weight was read"))
+    monkeypatch.setattr("merge.checkpoint.checkpoint.safe_open", lambda *_, **__: pytest.fail("a weight was read"))
     with pytest.raises(MergeError):
         Merger(models, compat=True).check(recipes_of(case)[-1])
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from merge import writer
-from merge.checkpoint import open_checkpoint
+from merge.checkpoint.checkpoint import open_checkpoint
 from merge.engine import Merger
 from merge.errors import CheckpointError, OutputError
-from merge.safetensors_file import read_headers, write_tensor
+from merge.checkpoint.safetensors_file import read_headers, write_tensor
 from tests.merge.parents import recipe_of, tensors_of, write_model
 
 LINEAR = recipe_of("linear", base=None, models={"a": {"weight": 1.0}, "b": {"weight": 1.0}})

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.links import check_links
-from merge.safetensors_file import Header, read_headers
+from merge.checkpoint.links import check_links
+from merge.checkpoint.safetensors_file import Header, read_headers
 
 _REFUSED = {
     "use_dora": "DoRA",

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError
-from merge.links import names_file_beside
-from merge.safetensors_file import Header
+from merge.checkpoint.links import names_file_beside
+from merge.checkpoint.safetensors_file import Header
 
 LARGEST = 50_000_000
 """Bytes of an index."""

@@ -10,15 +10,15 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from merge.adapter import Adapter
-from merge.cut_files import tell_of_cut_files
+from merge.checkpoint.adapter import Adapter
+from merge.checkpoint.cut_files import tell_of_cut_files
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.links import check_links, names_file_beside
-from merge.pickled import open_pickled
+from merge.checkpoint.links import check_links, names_file_beside
+from merge.checkpoint.pickled import open_pickled
 from merge.planned import Plan
 from merge.references import parse, resolve
-from merge.safetensors_file import Header, read_headers
+from merge.checkpoint.safetensors_file import Header, read_headers
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
