@@ -28,7 +28,7 @@ from experiments.outputs import ModelFacts, Places, write_documents
 from experiments.prompts import kept_prompts
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
-from merge.live import load_tokenizer, new_live_model
+from merge.execution.live import load_tokenizer, new_live_model
 from merge.recipe import Recipe, load_recipes
 from search.template import short_name
 

@@ -20,16 +20,16 @@ from merge.checkpoint.chat_template import chat_template
 from merge.checkpoint.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
 from merge.errors import CheckpointError
 from merge.group import Group
-from merge.live import LiveState, MergeStats
+from merge.execution.live import LiveState, MergeStats
 from merge.masks import CounterDraws, StreamDraws
 from merge.method import AbstractFused, Kernel
-from merge.parents import Parents, Run, is_finite
+from merge.execution.parents import Parents, Run, is_finite
 from merge.plan import Planner, torch_dtype
 from merge.planned import Plan, TensorPlan
 from merge.prepared import Facts
 from merge.recipe import Recipe
 from merge.shelf import Shelf
-from merge.steps import LiveSteps, Step
+from merge.execution.steps import LiveSteps, Step
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 from merge.writer import Donor, FolderOptions, check_apart, write_folder
 

@@ -19,7 +19,7 @@ from evals.tasks.questions import Question, QuestionSets, draw_questions, refuse
 from evals.suites import load_suite
 from evals.tasks.tasks import LoadedTask, TaskSpec
 from merge.engine import Merger
-from merge.live import load_tokenizer
+from merge.execution.live import load_tokenizer
 from merge.recipe import Recipe
 from search.judge import Judge, Stage
 from search.live_models import LiveModels

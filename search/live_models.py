@@ -14,7 +14,7 @@ from torch import nn
 
 from evals.engines.engines import make_engine
 from merge.engine import Merger
-from merge.live import new_live_model
+from merge.execution.live import new_live_model
 from merge.recipe import Recipe
 
 KEPT = 8

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from merge.engine import Merger
-from merge.live import new_live_model
+from merge.execution.live import new_live_model
 from search.bench import SHELF, Bench
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
