@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from merge import fused
 from merge.ahead import prepared_ahead
 from merge.arena import Room
-from merge.arithmetic import Arithmetic
+from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.chat_template import chat_template
 from merge.checkpoint.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
 from merge.errors import CheckpointError
-from merge.group import Group
+from merge.kernels.group import Group
 from merge.execution.live import LiveState, MergeStats
-from merge.masks import CounterDraws, StreamDraws
+from merge.kernels.masks import CounterDraws, StreamDraws
 from merge.method import AbstractFused, Kernel
 from merge.execution.parents import Parents, Run, is_finite
 from merge.plan import Planner, torch_dtype

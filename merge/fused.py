@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from merge import native
-from merge.keeping import AbstractKeep, Band, Cut, Random, RankedRandom
+from merge.kernels.keeping import AbstractKeep, Band, Cut, Random, RankedRandom
 
 if TYPE_CHECKING:
-    from merge.sparsify import TaskVector
+    from merge.kernels.sparsify import TaskVector
 
 LANES = 1024
 """Partial sums of a sum over a tensor: entry i belongs to number i mod LANES."""

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from merge import fused
-from merge.arithmetic import Arithmetic
+from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.checkpoint import Checkpoint
 from merge.errors import CheckpointError
-from merge.group import Group, Operand
+from merge.kernels.group import Group, Operand
 from merge.architecture.layers import is_recomputed
-from merge.masks import AbstractDraws
+from merge.kernels.masks import AbstractDraws
 from merge.plan import outer_name
 from merge.planned import Ingredient, TensorPlan
 from merge.prepared import Facts

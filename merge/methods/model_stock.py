@@ -12,8 +12,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from merge.consensus import Combination, task_vectors
-from merge.group import Group
+from merge.kernels.consensus import Combination, task_vectors
+from merge.kernels.group import Group
 from merge.method import AbstractMethod, Kernel, flag, whole_tensor
 
 

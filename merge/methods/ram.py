@@ -7,9 +7,9 @@ Source: mergekit's method of this name.
 
 from dataclasses import dataclass
 
-from merge.group import Group
+from merge.kernels.group import Group
 from merge.method import AbstractMethod, Kernel, number
-from merge.overlap import Overlap
+from merge.kernels.overlap import Overlap
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.group import Group
+from merge.kernels.group import Group
 from merge.method import AbstractMethod, Kernel, number, whole_tensor
-from merge.overlap import Overlap, counted
+from merge.kernels.overlap import Overlap, counted
 
 
 @dataclass(frozen=True)

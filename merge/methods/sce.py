@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from merge import fused, fused_overlap
-from merge.group import Group
-from merge.keeping import Cut
+from merge.kernels.group import Group
+from merge.kernels.keeping import Cut
 from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor
-from merge.overlap import added, raws
-from merge.selection import Scores
+from merge.kernels.overlap import added, raws
+from merge.kernels.selection import Scores
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ Source: P. Yadav et al., "TIES-Merging: Resolving Interference When Merging Mode
 
 from dataclasses import dataclass
 
-from merge.consensus import Combination, task_vectors
-from merge.group import Group
+from merge.kernels.consensus import Combination, task_vectors
+from merge.kernels.group import Group
 from merge.method import AbstractMethod, Kernel, flag, number, per_model
-from merge.sparsify import largest
+from merge.kernels.sparsify import largest
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from merge.arithmetic import Arithmetic
-from merge.group import Group
-from merge.masks import CounterDraws, StreamDraws
+from merge.kernels.arithmetic import Arithmetic
+from merge.kernels.group import Group
+from merge.kernels.masks import CounterDraws, StreamDraws
 from merge.method import AbstractMethod
 from merge.methods import get_method, method_names, source_of
 from merge.prepared import Facts

@@ -8,16 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge import fused, fused_overlap, fused_ranking, kept_norms, native
-from merge.group import Group
-from merge.keeping import Cut, Random, limit_of
-from merge.masks import CounterDraws
+from merge import fused, fused_overlap, fused_ranking, native
+
+from merge.kernels import kept_norms
+from merge.kernels.group import Group
+from merge.kernels.keeping import Cut, Random, limit_of
+from merge.kernels.masks import CounterDraws
 from merge.method import AbstractFused, AbstractMethod
 from merge.methods import get_method, method_names
 from merge.methods.ties import Ties
 from merge.prepared import Facts
-from merge.selection import magnitude_cut
-from merge.sparsify import TaskVector, largest
+from merge.kernels.selection import magnitude_cut
+from merge.kernels.sparsify import TaskVector, largest
 from tests.contracts.test_every_method import instance
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

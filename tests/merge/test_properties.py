@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
-from merge.arithmetic import Arithmetic
-from merge.group import BLOCK, Group, Operand
-from merge.masks import CounterDraws
+from merge.kernels.arithmetic import Arithmetic
+from merge.kernels.group import BLOCK, Group, Operand
+from merge.kernels.masks import CounterDraws
 from merge.method import AbstractMethod
 from merge.methods.breadcrumbs import Breadcrumbs
 from merge.methods.dare_linear import DareLinear
@@ -24,7 +24,7 @@ from merge.methods.slerp import Slerp
 from merge.methods.task_arithmetic import TaskArithmetic
 from merge.methods.ties import Ties
 from merge.prepared import Facts
-from merge.sparsify import Sparsify, TaskVector, at_random, between, by_rank, largest
+from merge.kernels.sparsify import Sparsify, TaskVector, at_random, between, by_rank, largest
 
 SHAPES = array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=40)
 DENSITIES = st.floats(0.0, 1.0)

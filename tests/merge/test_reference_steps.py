@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from merge.arithmetic import Arithmetic
+from merge.kernels.arithmetic import Arithmetic
 from merge.engine import Merger
 from merge.errors import CompatibilityError, RecipeError
-from merge.group import Group
+from merge.kernels.group import Group
 from merge.methods.nuslerp import NuSlerp
 from merge.recipe import Recipe
 from tests.merge.parents import recipe_of, tensors_of, write_model

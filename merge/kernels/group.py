@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from merge import fused
-from merge.arithmetic import Arithmetic
-from merge.masks import AbstractDraws, CounterDraws
+from merge.kernels.arithmetic import Arithmetic
+from merge.kernels.masks import AbstractDraws, CounterDraws
 from merge.prepared import Facts
 
 BLOCK = 1 << 15

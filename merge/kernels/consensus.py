@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from merge import fused
-from merge.group import Group, Operand
+from merge.kernels.group import Group, Operand
 from merge.method import AbstractFused, Kernel
-from merge.sparsify import Sparsify, TaskVector
+from merge.kernels.sparsify import Sparsify, TaskVector
 
 
 class Combination(NamedTuple):

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from merge import fused, fused_ranking
-from merge.group import Group
-from merge.keeping import Cut
+from merge.kernels.group import Group
+from merge.kernels.keeping import Cut
 
 if TYPE_CHECKING:
-    from merge.sparsify import TaskVector
+    from merge.kernels.sparsify import TaskVector
 
 Ties = Literal["first", "last"]
 _BINS = 1 << 15

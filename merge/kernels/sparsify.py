@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from merge import fused, fused_ranking
-from merge.group import Group, Operand
-from merge.keeping import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
-from merge.kept_norms import norms
-from merge.selection import magnitude_cut
+from merge.kernels.group import Group, Operand
+from merge.kernels.keeping import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
+from merge.kernels.kept_norms import norms
+from merge.kernels.selection import magnitude_cut
 
 Sparsify = Callable[["TaskVector"], AbstractKeep | None]
 

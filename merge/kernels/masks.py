@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.keeping import AbstractKeep, Random, Stored, limit_of
+from merge.kernels.keeping import AbstractKeep, Random, Stored, limit_of
 from merge.prepared import Facts
 
 

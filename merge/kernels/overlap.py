@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from merge import fused, fused_overlap
-from merge.group import Group
+from merge.kernels.group import Group
 from merge.method import AbstractFused
 
 

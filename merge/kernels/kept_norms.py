@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from merge import fused
-from merge.keeping import STEPS, AbstractKeep, Random
+from merge.kernels.keeping import STEPS, AbstractKeep, Random
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from merge.sparsify import TaskVector
+    from merge.kernels.sparsify import TaskVector
 
 FROM = 4 * STEPS
 """Entries from which on sums are kept: they take as much memory as so many entries in bfloat16."""
