@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from merge import fused
-from merge.ahead import prepared_ahead
-from merge.arena import Room
+from merge.memory.ahead import prepared_ahead
+from merge.memory.arena import Room
 from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.chat_template import chat_template
 from merge.checkpoint.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
@@ -26,9 +26,9 @@ from merge.method import AbstractFused, Kernel
 from merge.execution.parents import Parents, Run, is_finite
 from merge.plan import Planner, torch_dtype
 from merge.planned import Plan, TensorPlan
-from merge.prepared import Facts
+from merge.memory.prepared import Facts
 from merge.recipe import Recipe
-from merge.shelf import Shelf
+from merge.memory.shelf import Shelf
 from merge.execution.steps import LiveSteps, Step
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 from merge.writer import Donor, FolderOptions, check_apart, write_folder

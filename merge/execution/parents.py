@@ -16,9 +16,9 @@ from merge.architecture.layers import is_recomputed
 from merge.kernels.masks import AbstractDraws
 from merge.plan import outer_name
 from merge.planned import Ingredient, TensorPlan
-from merge.prepared import Facts
+from merge.memory.prepared import Facts
 from merge.recipe import Recipe
-from merge.shelf import Shelf
+from merge.memory.shelf import Shelf
 from merge.checkpoint.tokenizer import Vocabulary
 
 MOST_GROUPS = 20_000

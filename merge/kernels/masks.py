@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.keeping import AbstractKeep, Random, Stored, limit_of
-from merge.prepared import Facts
+from merge.memory.prepared import Facts
 
 
 class AbstractDraws(ABC):

@@ -17,7 +17,7 @@ from merge.kernels.masks import CounterDraws
 from merge.method import AbstractFused, AbstractMethod
 from merge.methods import get_method, method_names
 from merge.methods.ties import Ties
-from merge.prepared import Facts
+from merge.memory.prepared import Facts
 from merge.kernels.selection import magnitude_cut
 from merge.kernels.sparsify import TaskVector, largest
 from tests.contracts.test_every_method import instance

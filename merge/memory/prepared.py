@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 from torch import Tensor
 
-from merge.arena import Arena
+from merge.memory.arena import Arena
 
 T = TypeVar("T")
 
