@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from merge import fused
+from merge.native import fused
 from merge.memory.ahead import prepared_ahead
 from merge.memory.arena import Room
 from merge.kernels.arithmetic import Arithmetic

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from merge.fused import Pass
+from merge.native.fused import Pass
 from merge.kernels.group import Group
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]

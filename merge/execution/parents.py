@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from merge import fused
+from merge.native import fused
 from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.checkpoint import Checkpoint
 from merge.errors import CheckpointError

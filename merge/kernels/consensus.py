@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from merge import fused
+from merge.native import fused
 from merge.kernels.group import Group, Operand
 from merge.method import AbstractFused, Kernel
 from merge.kernels.sparsify import Sparsify, TaskVector

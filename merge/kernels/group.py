@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge import fused
+from merge.native import fused
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.masks import AbstractDraws, CounterDraws
 from merge.memory.prepared import Facts

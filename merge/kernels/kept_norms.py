@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from merge import fused
+from merge.native import fused
 from merge.kernels.keeping import STEPS, AbstractKeep, Random
 
 if TYPE_CHECKING:

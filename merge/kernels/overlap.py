@@ -7,7 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge import fused, fused_overlap
+from merge.native import fused
+
+from merge.native import fused_overlap
 from merge.kernels.group import Group
 from merge.method import AbstractFused
 

@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from merge import fused, fused_ranking
+from merge.native import fused
+
+from merge.native import fused_ranking
 from merge.kernels.group import Group
 from merge.kernels.keeping import Cut
 

@@ -12,7 +12,9 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from merge import fused, fused_ranking
+from merge.native import fused
+
+from merge.native import fused_ranking
 from merge.kernels.group import Group, Operand
 from merge.kernels.keeping import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
 from merge.kernels.kept_norms import norms

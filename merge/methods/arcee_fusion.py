@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge import fused, fused_overlap
+from merge.native import fused
+
+from merge.native import fused_overlap
 from merge.kernels.group import Group
 from merge.method import AbstractFused, AbstractMethod, Kernel, whole_tensor
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge import fused, fused_overlap
+from merge.native import fused
+
+from merge.native import fused_overlap
 from merge.kernels.group import Group
 from merge.kernels.keeping import Cut
 from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge import fused, fused_overlap, fused_ranking, native
+from merge.native import fused
+
+from merge.native import fused_overlap
+
+from merge.native import fused_ranking
+
+from merge.native import native
 
 from merge.kernels import kept_norms
 from merge.kernels.group import Group

@@ -16,7 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCES = Path(__file__).with_name("loops")
+SOURCES = Path(__file__).with_name("src")
 """Folder of what is compiled."""
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 """No contraction: a product and a sum round apart, as they do operation by operation."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge import native
+from merge.native import native
 from merge.kernels.keeping import AbstractKeep, Band, Cut, Random, RankedRandom
 
 if TYPE_CHECKING:
