@@ -13,7 +13,7 @@ from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from experiments.licences import Licence
 from experiments.tables import parents_against_winner, to_markdown
-from merge.card import as_text, fenced
+from merge.output.card import as_text, fenced
 from merge.methods import get_method
 from merge.recipe import Recipe
 from search.study import LoadedStudy

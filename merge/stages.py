@@ -6,11 +6,11 @@ from typing import Any
 
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
-from merge.interrupts import held_interrupts
+from merge.output.interrupts import held_interrupts
 from merge.recipe import Recipe
 from merge.references import parse
-from merge.workplace import work_folder
-from merge.writer import check_free
+from merge.output.workplace import work_folder
+from merge.output.writer import check_free
 
 
 def merge_stages(  # noqa: D417

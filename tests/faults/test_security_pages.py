@@ -11,7 +11,7 @@ from evals.scores.statistics import Interval
 from experiments.card import CardFacts, winner_card
 from experiments.folder import verdict_page
 from experiments.licences import Licence
-from merge.card import model_card
+from merge.output.card import model_card
 from merge.recipe import Recipe
 from search.records import Comparison, Verdict
 from tests.search.fake import fake_study

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from merge.interrupts import held_interrupts
+from merge.output.interrupts import held_interrupts
 
 
 def work(reached: list[str], *blows: signal.Signals) -> None:
