@@ -24,8 +24,8 @@ from merge.execution.live import LiveState, MergeStats
 from merge.kernels.masks import CounterDraws, StreamDraws
 from merge.method import AbstractFused, Kernel
 from merge.execution.parents import Parents, Run, is_finite
-from merge.plan import Planner, torch_dtype
-from merge.planned import Plan, TensorPlan
+from merge.planning.plan import Planner, torch_dtype
+from merge.planning.planned import Plan, TensorPlan
 from merge.memory.prepared import Facts
 from merge.recipe import Recipe
 from merge.memory.shelf import Shelf

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merge.parameters import evaluate
+from merge.planning.parameters import evaluate
 from merge.recipe import ListedModel, Recipe, Slice, Source
 from search.template import short_name
 

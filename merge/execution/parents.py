@@ -14,8 +14,8 @@ from merge.errors import CheckpointError
 from merge.kernels.group import Group, Operand
 from merge.architecture.layers import is_recomputed
 from merge.kernels.masks import AbstractDraws
-from merge.plan import outer_name
-from merge.planned import Ingredient, TensorPlan
+from merge.planning.plan import outer_name
+from merge.planning.planned import Ingredient, TensorPlan
 from merge.memory.prepared import Facts
 from merge.recipe import Recipe
 from merge.memory.shelf import Shelf

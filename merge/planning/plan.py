@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from merge.checkpoint.checkpoint import Checkpoint
-from merge.compatibility import Differences
+from merge.planning.compatibility import Differences
 from merge.errors import RecipeError
 from merge.architecture.inferred import is_inferred, outer_depth
 from merge.architecture.layers import (
@@ -24,9 +24,9 @@ from merge.architecture.layers import (
 from merge.method import AbstractMethod
 from merge.methods import get_method
 from merge.architecture.modules import section
-from merge.parts import Divider, Open, Part
-from merge.pieces import Filling, Piece, Place
-from merge.planned import Ingredient, Plan, TensorPlan
+from merge.planning.parts import Divider, Open, Part
+from merge.planning.pieces import Filling, Piece, Place
+from merge.planning.planned import Ingredient, Plan, TensorPlan
 from merge.recipe import Recipe
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from merge.method import AbstractMethod
-from merge.parameters import Scope, filled
+from merge.planning.parameters import Scope, filled
 
 
 @dataclass(frozen=True)

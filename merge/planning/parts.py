@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 from merge.checkpoint.checkpoint import Checkpoint
-from merge.compatibility import Differences
+from merge.planning.compatibility import Differences
 from merge.errors import RecipeError
 from merge.architecture.layers import Layers, find_layers
 from merge.method import AbstractMethod
 from merge.architecture.modules import TEXT, owner, role, roles, section
-from merge.parameters import Scope, Settings
-from merge.pieces import Piece
+from merge.planning.parameters import Scope, Settings
+from merge.planning.pieces import Piece
 from merge.recipe import ListedModel, Module, Recipe, Slice
 
 Open = Callable[[str], Checkpoint]
