@@ -18,7 +18,7 @@ from experiments.licences import merged_licence, parent_licences
 from experiments.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
-from merge.recipe import load_recipes
+from merge.recipe.recipe import load_recipes
 from search.store import Store, default_url
 from search.study import LoadedStudy, load_study
 

@@ -26,7 +26,7 @@ from experiments.versions import library_versions
 from merge.engine import Merger
 from merge.errors import CheckpointError
 from merge.execution.live import destinations, load_tokenizer, new_live_model
-from merge.recipe import Recipe, load_recipes
+from merge.recipe.recipe import Recipe, load_recipes
 from search.store import Store, default_url
 from search.study import LoadedStudy, load_study
 

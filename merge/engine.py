@@ -27,7 +27,7 @@ from merge.execution.parents import Parents, Run, is_finite
 from merge.planning.plan import Planner, torch_dtype
 from merge.planning.planned import Plan, TensorPlan
 from merge.memory.prepared import Facts
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from merge.memory.shelf import Shelf
 from merge.execution.steps import LiveSteps, Step
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary

@@ -7,8 +7,8 @@ from typing import Any
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
 from merge.output.interrupts import held_interrupts
-from merge.recipe import Recipe
-from merge.references import parse
+from merge.recipe.recipe import Recipe
+from merge.recipe.references import parse
 from merge.output.workplace import work_folder
 from merge.output.writer import check_free
 

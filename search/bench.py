@@ -20,7 +20,7 @@ from evals.suites import load_suite
 from evals.tasks.tasks import LoadedTask, TaskSpec
 from merge.engine import Merger
 from merge.execution.live import load_tokenizer
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
 from search.live_models import LiveModels
 from search.machine import free_memory

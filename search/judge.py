@@ -15,7 +15,7 @@ from evals.tasks.questions import Question
 from evals.scores.results import Results, merge_results
 from merge.engine import Merger
 from merge.errors import MergeError
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.live_models import LiveModels
 from search.objective import Objective
 from search.race import Race

@@ -15,7 +15,7 @@ from torch import nn
 from evals.engines.engines import make_engine
 from merge.engine import Merger
 from merge.execution.live import new_live_model
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 
 KEPT = 8
 """So many models stand ready; they share their weights, but each scorer has its plans."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from evals.tasks.questions import QuestionSets
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.errors import StoreError
 from search.packed import unpack
 from search.records import Failed, Observer, Scored

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evals.tasks.questions import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
 from search.objective import Objective, Term
 from search.records import Part

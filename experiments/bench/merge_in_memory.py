@@ -27,7 +27,7 @@ from merge.memory.arena import Arena
 from merge.engine import Merger
 from merge.execution.live import new_live_model
 from merge.methods import get_method, method_names
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 
 DTYPES = ("bfloat16", "float32")
 TWO_ONLY = {"slerp", "nuslerp", "nearswap", "arcee_fusion"}

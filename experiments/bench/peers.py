@@ -34,7 +34,7 @@ from experiments.bench.contenders import Entry, Outcome, Task
 from experiments.bench.process import machine
 from experiments.bench.standings import HEAD, LOOP, Row
 from merge.engine import Merger
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.baselines import make_baselines
 from search.bench import Bench
 from search.conclude import MERGES

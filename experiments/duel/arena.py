@@ -9,7 +9,7 @@ import numpy as np
 from evals.scores.results import Results
 from experiments.duel.contestants import Contestant
 from merge.methods import get_method
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.baselines import make_baselines
 from search.bench import Bench
 from search.errors import StoreError

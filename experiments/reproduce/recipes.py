@@ -12,7 +12,7 @@ from experiments.reproduce.prose import read_prose
 from experiments.reproduce.safe_yaml import documents
 from experiments.reproduce.tolerance import tolerated
 from merge.errors import RecipeError
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 
 _FENCE = re.compile(r"(```+|~~~+)[ ]*(\w*)(.*?)\1", re.DOTALL)
 _BARE = re.compile(rf"^[ ]*(?:{'|'.join(sorted(DOCUMENT))})[ ]?:(?:[ ]|$)", re.MULTILINE)

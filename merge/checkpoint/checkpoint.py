@@ -17,7 +17,7 @@ from merge.errors import CheckpointError, did_you_mean
 from merge.checkpoint.links import check_links, names_file_beside
 from merge.checkpoint.pickled import open_pickled
 from merge.planning.planned import Plan
-from merge.references import parse, resolve
+from merge.recipe.references import parse, resolve
 from merge.checkpoint.safetensors_file import Header, read_headers
 
 INDEX = "model.safetensors.index.json"

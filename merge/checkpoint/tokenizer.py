@@ -10,7 +10,7 @@ from torch import Tensor
 
 from merge.checkpoint.checkpoint import Checkpoint
 from merge.errors import CheckpointError, RecipeError, did_you_mean
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 
 Load = Callable[[str], Tensor]
 

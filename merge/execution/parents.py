@@ -17,7 +17,7 @@ from merge.kernels.masks import AbstractDraws
 from merge.planning.plan import outer_name
 from merge.planning.planned import Ingredient, TensorPlan
 from merge.memory.prepared import Facts
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from merge.memory.shelf import Shelf
 from merge.checkpoint.tokenizer import Vocabulary
 

@@ -17,7 +17,7 @@ from merge.output.card import model_card
 from merge.errors import OutputError, OutputTakenError
 from merge.output.interrupts import held_interrupts
 from merge.planning.planned import Plan, TensorPlan
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from merge.checkpoint.safetensors_file import write_header, write_tensor
 from merge.output.workplace import work_folder
 

@@ -27,7 +27,7 @@ from merge.architecture.modules import section
 from merge.planning.parts import Divider, Open, Part
 from merge.planning.pieces import Filling, Piece, Place
 from merge.planning.planned import Ingredient, Plan, TensorPlan
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 
 
 @dataclass

@@ -15,7 +15,7 @@ from experiments.reproduce.front import read_front
 from experiments.reproduce.page import Page, clean, read_page
 from experiments.reproduce.recipes import find_recipes
 from experiments.reproduce.scores import Claims, find_claims
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 
 CARDS = Path(__file__).parent / "cards"
 

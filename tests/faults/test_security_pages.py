@@ -12,7 +12,7 @@ from experiments.card import CardFacts, winner_card
 from experiments.folder import verdict_page
 from experiments.licences import Licence
 from merge.output.card import model_card
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.records import Comparison, Verdict
 from tests.search.fake import fake_study
 

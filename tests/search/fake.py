@@ -10,7 +10,7 @@ import yaml
 
 from evals.tasks.questions import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
 from search.loop import Run
 from search.objective import Objective

@@ -12,7 +12,7 @@ import yaml
 from evals.tasks.questions import Question
 from experiments.folder import FolderWriter, StudyFolder
 from experiments.words import verdict_lines
-from merge.recipe import Recipe, load_recipes
+from merge.recipe.recipe import Recipe, load_recipes
 from search.errors import StudyError
 from search.objective import Objective, Term
 from search.warm import read_warm_start

@@ -13,7 +13,7 @@ from evals.engines.live.scorer import LiveScorer
 from merge.engine import Merger
 from merge.errors import RecipeError
 from merge.execution.live import load_tokenizer, new_live_model
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.errors import SpaceError
 from search.family import Family
 from search.live_models import LiveModels

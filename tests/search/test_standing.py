@@ -11,7 +11,7 @@ from scipy.stats import norm
 from evals.scores.results import Cost, Results
 from evals.scores.statistics import Interval
 from experiments.words import verdict_lines
-from merge.recipe import Recipe
+from merge.recipe.recipe import Recipe
 from search.conclude import shown_together
 from search.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
