@@ -39,7 +39,7 @@ from experiments.progress import ConsoleProgress
 from experiments.run import _Everyone, _Mirror, _StudyCopy, open_mirror
 from search.archive import TABLE
 from search.company import Company
-from search.loop import Run
+from search.loop.loop import Run
 from search.records import Observer, TrialRecord
 from search.store import Store, default_url
 

@@ -15,7 +15,7 @@ from evals.tasks.questions import Question
 from experiments.answers import AnswersFile
 from experiments.folder import FolderWriter, StudyFolder
 from search import packed
-from search.loop import Run
+from search.loop.loop import Run
 from search.packed import pack, unpack
 from search.records import Scored, TrialRecord
 from search.store import Store

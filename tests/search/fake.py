@@ -12,7 +12,7 @@ from evals.tasks.questions import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
-from search.loop import Run
+from search.loop.loop import Run
 from search.objective import Objective
 from search.records import Part, Verdict
 from search.store import Store

@@ -32,7 +32,7 @@ from search.rung import Agreement, ranks
 from search.space import Candidate
 from search.standing import Entry, Standing
 from search.starts import place_of
-from search.stopping import candidates_left, reason_to_stop
+from search.loop.stopping import candidates_left, reason_to_stop
 from search.store import Store
 from search.study import LoadedStudy
 from search.warm import Warm
