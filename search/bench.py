@@ -24,10 +24,10 @@ from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
 from search.live_models import LiveModels
 from search.machine import free_memory
-from search.objective import Objective, Term, terms_of
+from search.objective.objective import Objective, Term, terms_of
 from search.parents import Parents
 from search.records import Part
-from search.rung import climbs, on_the_rung, rung_objective
+from search.objective.rung import climbs, on_the_rung, rung_objective
 from search.store import Store
 from search.study import LoadedStudy
 

@@ -10,12 +10,12 @@ from evals.scores.statistics import Interval
 from merge.methods import get_method
 from search.baselines import Baseline
 from search.bench import Bench
-from search.constraints import Guard
+from search.objective.constraints import Guard
 from search.finalists import best_parent, compare, name_winner, order_finalists
-from search.front import front
+from search.objective.front import front
 from search.outside import Outside
 from search.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
-from search.rung import Agreement
+from search.objective.rung import Agreement
 from search.standing import Entry, distinct
 from search.study_file import SearchSection
 

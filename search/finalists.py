@@ -10,7 +10,7 @@ from evals.scores.statistics import (
     paired_bootstrap,
     wilcoxon_signed_rank,
 )
-from search.objective import BITS_PER_BYTE, GOLD_PROBABILITY, Objective, Term, paired
+from search.objective.objective import BITS_PER_BYTE, GOLD_PROBABILITY, Objective, Term, paired
 from search.records import Comparison, Scored, TaskComparison
 
 

@@ -17,8 +17,8 @@ from merge.engine import Merger
 from merge.errors import MergeError
 from merge.recipe.recipe import Recipe
 from search.live_models import LiveModels
-from search.objective import Objective
-from search.race import Race
+from search.objective.objective import Objective
+from search.objective.race import Race
 from search.records import Failed, Part, Scored, Seconds
 
 

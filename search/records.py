@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 
 from evals.scores.results import Results
 from evals.scores.statistics import Interval
-from search.constraints import Check
-from search.rung import Agreement
+from search.objective.constraints import Check
+from search.objective.rung import Agreement
 
 Part = Literal["search", "selection", "test"]
 """Which of the disjoint question sets."""

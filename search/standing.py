@@ -10,7 +10,7 @@ import pandas as pd
 from evals.scores.results import Results
 from merge.recipe.recipe import Recipe
 from search.errors import SearchStoppedError
-from search.front import front
+from search.objective.front import front
 from search.records import Failed
 from search.space import RecipeText
 

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from evals.stock_run import StockRun, gold_score
-from search.objective import Term
+from search.objective.objective import Term
 from search.records import Outlook, TrialRecord, Verdict
 from search.study import LoadedStudy
 from search.workers import run_search

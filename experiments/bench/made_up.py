@@ -17,7 +17,7 @@ from evals.tasks.questions import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
-from search.objective import Objective, Term
+from search.objective.objective import Objective, Term
 from search.records import Part
 from search.store import Store
 from search.study import LoadedStudy

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from evals.tasks.questions import Question
-from search.objective import GOLD_PROBABILITY, Gains, Objective, Term
-from search.race import Race, catches_up, worse
+from search.objective.objective import GOLD_PROBABILITY, Gains, Objective, Term
+from search.objective.race import Race, catches_up, worse
 
 Array = NDArray[np.float64]
 WAYS = ("t drawn", "wilcoxon drawn", "t learned", "wilcoxon learned", "ours drawn", "ours learned")

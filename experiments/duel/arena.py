@@ -14,7 +14,7 @@ from search.baselines import make_baselines
 from search.bench import Bench
 from search.errors import StoreError
 from search.locks import only_one
-from search.objective import Objective
+from search.objective.objective import Objective
 from search.outside import Outside
 from search.records import Observer, Scored
 from search.report import Reporter

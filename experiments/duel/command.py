@@ -23,7 +23,7 @@ from experiments.progress import ConsoleProgress
 from experiments.roots import models_roots as all_roots
 from experiments.run import Overrides, show_study
 from experiments.tables import to_csv
-from search.objective import Objective
+from search.objective.objective import Objective
 from search.study import LoadedStudy
 
 

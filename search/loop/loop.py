@@ -19,16 +19,16 @@ from search.baselines import make_baselines
 from search.bench import Bench
 from search.company import Company, Nobody
 from search.conclude import MERGES, Conclusion, Ending
-from search.constraints import Guard
+from search.objective.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
 from search.judge import Rivals
 from search.outside import Outside
 from search.packed import unpack
 from search.proposals import prepare_proposals
-from search.race import Race, worth_of_questions
+from search.objective.race import Race, worth_of_questions
 from search.records import Failed, Observer, Outlook, Scored, Verdict
 from search.report import Reporter
-from search.rung import Agreement, ranks
+from search.objective.rung import Agreement, ranks
 from search.space import Candidate
 from search.standing import Entry, Standing
 from search.starts import place_of

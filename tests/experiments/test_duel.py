@@ -17,7 +17,7 @@ from experiments.duel.arena import Fighter
 from experiments.duel.compare import meet
 from experiments.duel.words import duel_table, lines, quotable
 from merge.recipe.recipe import Recipe
-from search.objective import Objective, Term
+from search.objective.objective import Objective, Term
 from tests.experiments.test_cli import run
 from tests.search.answers import answers
 from tests.search.studies import tiny_study

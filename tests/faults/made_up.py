@@ -6,7 +6,7 @@ from typing import Any
 
 from search.company import Company, Crew, Nobody
 from search.loop.loop import Run
-from search.objective import Objective, Term
+from search.objective.objective import Objective, Term
 from search.patience import LONGEST, Patience
 from search.pause import Pause
 from search.store import Store

@@ -13,7 +13,7 @@ from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
 from search.loop.loop import Run
-from search.objective import Objective
+from search.objective.objective import Objective
 from search.records import Part, Verdict
 from search.store import Store
 from search.study import LoadedStudy, parse_study

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search.finalists import compare
-from search.objective import Objective, Term
+from search.objective.objective import Objective, Term
 from search.records import Scored
 from tests.search.answers import answers
 

@@ -15,9 +15,9 @@ from evals.tasks.questions import Question
 from evals.scores.statistics import mcnemar_exact
 from experiments.progress import ConsoleProgress
 from search.judge import Rivals
-from search.objective import Gains, Objective, Term
+from search.objective.objective import Gains, Objective, Term
 from search.packed import pack, unpack
-from search.race import LEAST, Race, catches_up, worse, worth_of_questions
+from search.objective.race import LEAST, Race, catches_up, worse, worth_of_questions
 from search.records import Scored
 from search.report import Reporter
 from tests.search.answers import answers

@@ -14,7 +14,7 @@ from experiments.folder import FolderWriter, StudyFolder
 from experiments.words import verdict_lines
 from merge.recipe.recipe import Recipe, load_recipes
 from search.errors import StudyError
-from search.objective import Objective, Term
+from search.objective.objective import Objective, Term
 from search.warm import read_warm_start
 from tests.search.fake import FakeBench, fake_study, run_fake, weights_of
 

@@ -13,11 +13,11 @@ from evals.scores.statistics import Interval
 from experiments.words import verdict_lines
 from merge.recipe.recipe import Recipe
 from search.conclude import shown_together
-from search.constraints import Bound, Guard
+from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
-from search.front import dominates, front
+from search.objective.front import dominates, front
 from search.records import Comparison, Failed, Verdict
-from search.rung import ranks
+from search.objective.rung import ranks
 from search.standing import Entry, Standing
 
 NOTHING = Results(pd.DataFrame(), {}, Cost())

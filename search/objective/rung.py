@@ -13,7 +13,7 @@ from scipy import stats
 from evals.tasks.metrics import GOLD_BITS
 from evals.scores.results import Results
 from evals.tasks.tasks import LoadedTask
-from search.objective import Objective, Term
+from search.objective.objective import Objective, Term
 
 TRUSTED = 0.5
 """Rank correlation from which on the rung may stop a candidate."""

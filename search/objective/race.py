@@ -8,7 +8,7 @@ on the metric that decides: right or wrong where that is what the study asks for
 
 The order is learned from the baselines' answers: what they disagree on most is asked first. A question that all answer
 alike tells no two candidates apart, and what is left towards the end matters little. Where a stand-in is asked before
-the metric that decides (``search/rung.py``), the usual one-sided test stops what is ``worse`` in it.
+the metric that decides (``search/objective/rung.py``), the usual one-sided test stops what is ``worse`` in it.
 
 ``experiments/bench/racing.py`` measures this on recorded answers, with the usual tests beside it.
 """
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from evals.tasks.questions import Question
-from search.objective import Gains, Objective, question_values
+from search.objective.objective import Gains, Objective, question_values
 
 Array = NDArray[np.float64]
 Worth = Mapping[tuple[str, str], float]
