@@ -8,7 +8,7 @@ import numpy as np
 
 from evals.scores.statistics import Interval
 from merge.methods import get_method
-from search.baselines import Baseline
+from search.proposals.baselines import Baseline
 from search.bench import Bench
 from search.objective.constraints import Guard
 from search.finalists import best_parent, compare, name_winner, order_finalists

@@ -10,7 +10,7 @@ from evals.scores.results import Results
 from experiments.duel.contestants import Contestant
 from merge.methods import get_method
 from merge.recipe.recipe import Recipe
-from search.baselines import make_baselines
+from search.proposals.baselines import make_baselines
 from search.bench import Bench
 from search.errors import StoreError
 from search.locks import only_one

@@ -15,7 +15,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from merge.errors import RecipeError
-from search.baselines import make_baselines
+from search.proposals.baselines import make_baselines
 from search.bench import Bench
 from search.company import Company, Nobody
 from search.conclude import MERGES, Conclusion, Ending
@@ -24,18 +24,18 @@ from search.errors import SearchStoppedError, StoreError
 from search.judge import Rivals
 from search.outside import Outside
 from search.packed import unpack
-from search.proposals import prepare_proposals
+from search.proposals.proposals import prepare_proposals
 from search.objective.race import Race, worth_of_questions
 from search.records import Failed, Observer, Outlook, Scored, Verdict
 from search.report import Reporter
 from search.objective.rung import Agreement, ranks
 from search.space import Candidate
 from search.standing import Entry, Standing
-from search.starts import place_of
+from search.proposals.starts import place_of
 from search.loop.stopping import candidates_left, reason_to_stop
 from search.store import Store
 from search.study import LoadedStudy
-from search.warm import Warm
+from search.proposals.warm import Warm
 
 POLL = 0.2
 """Seconds between looks at the store while there is nothing to do."""

@@ -9,11 +9,11 @@ import numpy as np
 import optuna
 import pytest
 
-from search.budget import budget_of
+from search.proposals.budget import budget_of
 from search.errors import StudyError
 from search.family import Family
 from search.holes import contains
-from search.proposals import PerTrialSampler
+from search.proposals.proposals import PerTrialSampler
 from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
 from search.space import SearchSpace
 from search.study import LoadedStudy

@@ -17,7 +17,7 @@ from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner
 from search.pause import silent
-from search.proposals import prepare_proposals
+from search.proposals.proposals import prepare_proposals
 from search.records import Failed
 from search.store import Store
 from search.study import parse_study

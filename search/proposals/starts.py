@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from search.baselines import Baseline
+from search.proposals.baselines import Baseline
 from search.errors import SpaceError
 from search.family import Family
 from search.holes import Scalar
