@@ -26,7 +26,7 @@ from search.live_models import LiveModels
 from search.machine import free_memory
 from search.objective.objective import Objective, Term, terms_of
 from search.parents import Parents
-from search.records import Part
+from search.results.records import Part
 from search.objective.rung import climbs, on_the_rung, rung_objective
 from search.store import Store
 from search.study import LoadedStudy

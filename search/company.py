@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from search.pause import Pause, Say, silent
-from search.records import Outlook, TrialRecord, Verdict
+from search.results.records import Outlook, TrialRecord, Verdict
 from search.store import Store
 
 

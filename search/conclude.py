@@ -14,9 +14,9 @@ from search.objective.constraints import Guard
 from search.finalists import best_parent, compare, name_winner, order_finalists
 from search.objective.front import front
 from search.outside import Outside
-from search.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
+from search.results.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement
-from search.standing import Entry, distinct
+from search.results.standing import Entry, distinct
 from search.study_file import SearchSection
 
 MERGES = ("merge", "known")

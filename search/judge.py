@@ -19,7 +19,7 @@ from merge.recipe.recipe import Recipe
 from search.live_models import LiveModels
 from search.objective.objective import Objective
 from search.objective.race import Race
-from search.records import Failed, Part, Scored, Seconds
+from search.results.records import Failed, Part, Scored, Seconds
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from merge.recipe.recipe import Recipe
 from search.bench import Bench
 from search.errors import SearchStoppedError
-from search.records import Failed, Observer, Part, Scored
-from search.report import Reporter
+from search.results.records import Failed, Observer, Part, Scored
+from search.results.report import Reporter
 from search.store import Store
 
 

@@ -6,8 +6,8 @@ from evals.tasks.questions import QuestionSets
 from merge.recipe.recipe import Recipe
 from search.errors import StoreError
 from search.packed import unpack
-from search.records import Failed, Observer, Scored
-from search.report import Reporter
+from search.results.records import Failed, Observer, Scored
+from search.results.report import Reporter
 from search.store import Store, default_url
 from search.study import LoadedStudy
 

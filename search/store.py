@@ -26,7 +26,7 @@ from search.lean import LeanStorage
 from search.locks import JournalLock, across_hosts, make_lock
 from search.packed import RECORD, pack, unpack
 from search.patience import Patience, said, shown
-from search.records import Failed, Part, Scored
+from search.results.records import Failed, Part, Scored
 from search.study import FREE, LoadedStudy, completed, differences
 from search.write_ahead import WriteAhead, settling
 

@@ -22,7 +22,7 @@ from search.owners import stands_still
 from search.patience import LONGEST, Patience, shown
 from search.pause import Pause, Say, silent
 from search.proposals.proposals import make_proposal
-from search.records import Observer, Verdict
+from search.results.records import Observer, Verdict
 from search.store import Store, default_url
 from search.study import LoadedStudy
 from search.proposals.warm import read_warm_start

@@ -40,7 +40,7 @@ from experiments.run import _Everyone, _Mirror, _StudyCopy, open_mirror
 from search.archive import TABLE
 from search.company import Company
 from search.loop.loop import Run
-from search.records import Observer, TrialRecord
+from search.results.records import Observer, TrialRecord
 from search.store import Store, default_url
 
 MARKS = (100, 500, 1000, 2000, 5000, 5760, 10_000, 20_000)

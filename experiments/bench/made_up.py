@@ -18,7 +18,7 @@ from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
 from search.objective.objective import Objective, Term
-from search.records import Part
+from search.results.records import Part
 from search.store import Store
 from search.study import LoadedStudy
 

@@ -39,7 +39,7 @@ from search.proposals.baselines import make_baselines
 from search.bench import Bench
 from search.conclude import MERGES
 from search.finalists import name_winner, order_finalists
-from search.records import Part, Scored
+from search.results.records import Part, Scored
 from search.store import Store, default_url
 from search.study import LoadedStudy
 

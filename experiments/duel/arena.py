@@ -16,8 +16,8 @@ from search.errors import StoreError
 from search.locks import only_one
 from search.objective.objective import Objective
 from search.outside import Outside
-from search.records import Observer, Scored
-from search.report import Reporter
+from search.results.records import Observer, Scored
+from search.results.report import Reporter
 from search.store import Store, default_url
 from search.study import LoadedStudy
 

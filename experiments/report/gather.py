@@ -10,7 +10,7 @@ from evals.scores.results import Cost, Results
 from experiments.card import read_verdict
 from experiments.errors import InputError
 from experiments.folder import StudyFolder
-from search.records import Outlook, TrialRecord, Verdict
+from search.results.records import Outlook, TrialRecord, Verdict
 from search.replay import replay
 from search.study import LoadedStudy, parse_study
 

@@ -26,11 +26,11 @@ from search.outside import Outside
 from search.packed import unpack
 from search.proposals.proposals import prepare_proposals
 from search.objective.race import Race, worth_of_questions
-from search.records import Failed, Observer, Outlook, Scored, Verdict
-from search.report import Reporter
+from search.results.records import Failed, Observer, Outlook, Scored, Verdict
+from search.results.report import Reporter
 from search.objective.rung import Agreement, ranks
 from search.space import Candidate
-from search.standing import Entry, Standing
+from search.results.standing import Entry, Standing
 from search.proposals.starts import place_of
 from search.loop.stopping import candidates_left, reason_to_stop
 from search.store import Store

@@ -1,7 +1,7 @@
 """When a search asks for no more candidates."""
 
 from search.samplers import SamplerContext, chosen_sampler
-from search.standing import Standing
+from search.results.standing import Standing
 from search.store import Store
 from search.study import LoadedStudy
 

@@ -17,7 +17,7 @@ from experiments.folder import FolderWriter, StudyFolder
 from search import packed
 from search.loop.loop import Run
 from search.packed import pack, unpack
-from search.records import Scored, TrialRecord
+from search.results.records import Scored, TrialRecord
 from search.store import Store
 from tests.faults.made_up import bench_of
 from tests.search.answers import answers

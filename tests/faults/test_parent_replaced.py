@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from merge.engine import Merger
 from merge.recipe.recipe import Recipe
 from search.errors import StoreError
-from search.records import TrialRecord
+from search.results.records import TrialRecord
 from search.study import parse_study
 from search.workers import run_search
 from tests.experiments.test_cli import run

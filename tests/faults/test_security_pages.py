@@ -13,7 +13,7 @@ from experiments.folder import verdict_page
 from experiments.licences import Licence
 from merge.output.card import model_card
 from merge.recipe.recipe import Recipe
-from search.records import Comparison, Verdict
+from search.results.records import Comparison, Verdict
 from tests.search.fake import fake_study
 
 HOSTILE = (

@@ -15,7 +15,7 @@ import pytest
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError
 from search.owners import Owner
-from search.records import Failed
+from search.results.records import Failed
 from search.store import Store
 from search.study import parse_study
 from search.workers import run_search

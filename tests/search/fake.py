@@ -14,7 +14,7 @@ from merge.recipe.recipe import Recipe
 from search.judge import Judge, Stage
 from search.loop.loop import Run
 from search.objective.objective import Objective
-from search.records import Part, Verdict
+from search.results.records import Part, Verdict
 from search.store import Store
 from search.study import LoadedStudy, parse_study
 from tests.search.recorder import Recorder

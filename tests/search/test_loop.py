@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from search.errors import SearchStoppedError, StoreError
-from search.records import Failed
+from search.results.records import Failed
 from search.replay import replay
 from search.study import parse_study
 from search.workers import run_search

@@ -5,7 +5,7 @@ import pytest
 
 from search.finalists import compare
 from search.objective.objective import Objective, Term
-from search.records import Scored
+from search.results.records import Scored
 from tests.search.answers import answers
 
 ACC = Term("arc", "acc", 0.5, True)

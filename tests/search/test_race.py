@@ -18,8 +18,8 @@ from search.judge import Rivals
 from search.objective.objective import Gains, Objective, Term
 from search.packed import pack, unpack
 from search.objective.race import LEAST, Race, catches_up, worse, worth_of_questions
-from search.records import Scored
-from search.report import Reporter
+from search.results.records import Scored
+from search.results.report import Reporter
 from tests.search.answers import answers
 from tests.search.fake import FakeBench, fake_study, weights_of
 

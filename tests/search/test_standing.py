@@ -16,9 +16,9 @@ from search.conclude import shown_together
 from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
 from search.objective.front import dominates, front
-from search.records import Comparison, Failed, Verdict
+from search.results.records import Comparison, Failed, Verdict
 from search.objective.rung import ranks
-from search.standing import Entry, Standing
+from search.results.standing import Entry, Standing
 
 NOTHING = Results(pd.DataFrame(), {}, Cost())
 RECIPE = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "a"}]}, place="t")

@@ -18,7 +18,7 @@ from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner
 from search.pause import silent
 from search.proposals.proposals import prepare_proposals
-from search.records import Failed
+from search.results.records import Failed
 from search.store import Store
 from search.study import parse_study
 from tests.faults.forks import context

@@ -11,7 +11,7 @@ from evals.scores.results import Results
 from merge.recipe.recipe import Recipe
 from search.errors import SearchStoppedError
 from search.objective.front import front
-from search.records import Failed
+from search.results.records import Failed
 from search.space import RecipeText
 
 PATIENCE = 3

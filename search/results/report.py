@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from merge.recipe.recipe import Recipe
-from search.records import Failed, Part, Scored, TrialRecord
+from search.results.records import Failed, Part, Scored, TrialRecord
 from search.space import Candidate
 
 
