@@ -13,7 +13,7 @@ from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from experiments.roots import models_roots as all_roots
 from experiments.run import Overrides
-from search.bench import SHELF
+from search.scoring.bench import SHELF
 from search.results.records import Outlook, TrialRecord, Verdict
 from search.workers import Joining, Place, run_worker, work
 

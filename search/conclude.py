@@ -9,11 +9,11 @@ import numpy as np
 from evals.scores.statistics import Interval
 from merge.methods import get_method
 from search.proposals.baselines import Baseline
-from search.bench import Bench
+from search.scoring.bench import Bench
 from search.objective.constraints import Guard
 from search.finalists import best_parent, compare, name_winner, order_finalists
 from search.objective.front import front
-from search.outside import Outside
+from search.scoring.outside import Outside
 from search.results.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement
 from search.results.standing import Entry, distinct

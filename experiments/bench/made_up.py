@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evals.tasks.questions import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
-from search.judge import Judge, Stage
+from search.scoring.judge import Judge, Stage
 from search.objective.objective import Objective, Term
 from search.results.records import Part
 from search.store import Store

@@ -36,7 +36,7 @@ from experiments.bench.standings import HEAD, LOOP, Row
 from merge.engine import Merger
 from merge.recipe.recipe import Recipe
 from search.proposals.baselines import make_baselines
-from search.bench import Bench
+from search.scoring.bench import Bench
 from search.conclude import MERGES
 from search.finalists import name_winner, order_finalists
 from search.results.records import Part, Scored

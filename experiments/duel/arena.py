@@ -11,11 +11,11 @@ from experiments.duel.contestants import Contestant
 from merge.methods import get_method
 from merge.recipe.recipe import Recipe
 from search.proposals.baselines import make_baselines
-from search.bench import Bench
+from search.scoring.bench import Bench
 from search.errors import StoreError
 from search.locks import only_one
 from search.objective.objective import Objective
-from search.outside import Outside
+from search.scoring.outside import Outside
 from search.results.records import Observer, Scored
 from search.results.report import Reporter
 from search.store import Store, default_url

@@ -13,7 +13,7 @@ from evals.tasks.questions import Leaf
 from evals.scores.results import Results
 from experiments.report.gather import StudyFacts
 from merge.errors import MergeError
-from search.bench import Bench
+from search.scoring.bench import Bench
 from search.results.records import Comparison, TaskComparison
 from search.store import Store, default_url
 from search.study import LoadedStudy

@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from merge.errors import RecipeError
 from search.proposals.baselines import make_baselines
-from search.bench import Bench
+from search.scoring.bench import Bench
 from search.company import Company, Nobody
 from search.conclude import MERGES, Conclusion, Ending
 from search.objective.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
-from search.judge import Rivals
-from search.outside import Outside
+from search.scoring.judge import Rivals
+from search.scoring.outside import Outside
 from search.packed import unpack
 from search.proposals.proposals import prepare_proposals
 from search.objective.race import Race, worth_of_questions

@@ -22,7 +22,7 @@ from experiments.report.page import report_page, write_report
 from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, _text, question_map
 from experiments.words import verdict_lines
 from merge.recipe.recipe import Recipe
-from search.bench import Bench
+from search.scoring.bench import Bench
 from tests.experiments.test_cli import run
 from tests.search.studies import tiny_study
 

@@ -11,7 +11,7 @@ import yaml
 from evals.tasks.questions import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
-from search.judge import Judge, Stage
+from search.scoring.judge import Judge, Stage
 from search.loop.loop import Run
 from search.objective.objective import Objective
 from search.results.records import Part, Verdict

@@ -14,7 +14,7 @@ from scipy import stats
 from evals.tasks.questions import Question
 from evals.scores.statistics import mcnemar_exact
 from experiments.progress import ConsoleProgress
-from search.judge import Rivals
+from search.scoring.judge import Rivals
 from search.objective.objective import Gains, Objective, Term
 from search.packed import pack, unpack
 from search.objective.race import LEAST, Race, catches_up, worse, worth_of_questions

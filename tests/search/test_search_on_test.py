@@ -7,7 +7,7 @@ import pytest
 from evals.errors import DataError
 from evals.tasks.questions import Question, QuestionSets
 from experiments.run import Overrides
-from search.bench import Bench
+from search.scoring.bench import Bench
 from search.study import parse_study
 from tests.search.studies import tiny_study
 

@@ -12,7 +12,7 @@ import torch
 
 from merge.engine import Merger
 from merge.execution.live import new_live_model
-from search.bench import SHELF, Bench
+from search.scoring.bench import SHELF, Bench
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from merge.recipe.recipe import Recipe
-from search.bench import Bench
+from search.scoring.bench import Bench
 from search.errors import SearchStoppedError
 from search.results.records import Failed, Observer, Part, Scored
 from search.results.report import Reporter

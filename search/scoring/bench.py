@@ -21,11 +21,11 @@ from evals.tasks.tasks import LoadedTask, TaskSpec
 from merge.engine import Merger
 from merge.execution.live import load_tokenizer
 from merge.recipe.recipe import Recipe
-from search.judge import Judge, Stage
-from search.live_models import LiveModels
+from search.scoring.judge import Judge, Stage
+from search.scoring.live_models import LiveModels
 from search.machine import free_memory
 from search.objective.objective import Objective, Term, terms_of
-from search.parents import Parents
+from search.scoring.parents import Parents
 from search.results.records import Part
 from search.objective.rung import climbs, on_the_rung, rung_objective
 from search.store import Store

@@ -16,7 +16,7 @@ from evals.scores.results import Results, merge_results
 from merge.engine import Merger
 from merge.errors import MergeError
 from merge.recipe.recipe import Recipe
-from search.live_models import LiveModels
+from search.scoring.live_models import LiveModels
 from search.objective.objective import Objective
 from search.objective.race import Race
 from search.results.records import Failed, Part, Scored, Seconds
