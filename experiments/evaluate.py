@@ -30,7 +30,7 @@ from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.execution.live import load_tokenizer, new_live_model
 from merge.recipe.recipe import Recipe, load_recipes
-from search.template import short_name
+from search.space.template import short_name
 
 
 def evaluate_models(models: Sequence[str], *, options: EvaluateOptions, models_roots: Sequence[Path] | None) -> None:

@@ -13,8 +13,8 @@ from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError
 from merge.recipe.recipe import Recipe
 from search.errors import StudyError
-from search.family import Family
-from search.space import SearchSpace
+from search.space.family import Family
+from search.space.space import SearchSpace
 from search.study_file import StudyFile, faults
 
 FREE = ("trials", "max_hours", "patience", "finalists", "mask_seeds", "workers")

@@ -6,7 +6,7 @@ from typing import Any
 
 from merge.planning.parameters import evaluate
 from merge.recipe.recipe import ListedModel, Recipe, Slice, Source
-from search.template import short_name
+from search.space.template import short_name
 
 STEPS = 24
 """Points of a curve where a recipe does not tell its number of layers."""

@@ -29,7 +29,7 @@ from search.objective.race import Race, worth_of_questions
 from search.results.records import Failed, Observer, Outlook, Scored, Verdict
 from search.results.report import Reporter
 from search.objective.rung import Agreement, ranks
-from search.space import Candidate
+from search.space.space import Candidate
 from search.results.standing import Entry, Standing
 from search.proposals.starts import place_of
 from search.loop.stopping import candidates_left, reason_to_stop

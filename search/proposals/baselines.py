@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from merge.recipe.recipe import Recipe
-from search.template import short_name
+from search.space.template import short_name
 
 _INTERPOLATE = {"slerp", "arcee_fusion"}
 """Methods whose ``base_model`` is one of the two models that are merged."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.box import Box, grid_values
-from search.family import Family
+from search.space.box import Box, grid_values
+from search.space.family import Family
 from search.samplers import SamplerContext, chosen_sampler
 from search.study import LoadedStudy
 

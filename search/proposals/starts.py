@@ -6,8 +6,8 @@ from typing import Any
 
 from search.proposals.baselines import Baseline
 from search.errors import SpaceError
-from search.family import Family
-from search.holes import Scalar
+from search.space.family import Family
+from search.space.holes import Scalar
 
 _SUMS = {
     "task_arithmetic",

@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 
 from merge.documents import DocumentError, read_text, read_yaml
 from search.errors import SpaceError, StudyError
-from search.holes import Scalar
+from search.space.holes import Scalar
 from search.samplers import Known
-from search.space import SearchSpace
+from search.space.space import SearchSpace
 from search.store import Store, default_url
 from search.study import LoadedStudy, load_study
 

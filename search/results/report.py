@@ -7,7 +7,7 @@ from typing import Any
 
 from merge.recipe.recipe import Recipe
 from search.results.records import Failed, Part, Scored, TrialRecord
-from search.space import Candidate
+from search.space.space import Candidate
 
 
 class _Trial(TrialRecord):

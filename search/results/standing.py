@@ -12,7 +12,7 @@ from merge.recipe.recipe import Recipe
 from search.errors import SearchStoppedError
 from search.objective.front import front
 from search.results.records import Failed
-from search.space import RecipeText
+from search.space.space import RecipeText
 
 PATIENCE = 3
 """So many failures of one kind in a row stop the search: the next would fail too."""

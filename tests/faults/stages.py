@@ -35,7 +35,7 @@ class Hook:
 
 HOOKS = (
     Hook("ask", "search.claims", "Claims.claim", ends=lambda trial: trial is None),
-    Hook("ask", "search.space", "SearchSpace.suggest", begins=False),
+    Hook("ask", "search.space.space", "SearchSpace.suggest", begins=False),
     Hook("merge", "merge.engine", "Merger.merge_live"),
     Hook("score", "evals.harness", "Evaluation.run"),
     Hook("tell", "search.store", "Store.tell"),

@@ -9,9 +9,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from merge.recipe.recipe import Recipe
 from search.errors import SpaceError
-from search.family import Family
-from search.holes import Scalar
-from search.template import Dimension, short_name
+from search.space.family import Family
+from search.space.holes import Scalar
+from search.space.template import Dimension, short_name
 
 TIES: dict[str, object] = {
     "merge_method": "ties",

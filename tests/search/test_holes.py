@@ -4,7 +4,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.errors import SpaceError
-from search.holes import contains, is_hole, middle, parse_hole
+from search.space.holes import contains, is_hole, middle, parse_hole
 
 
 def test_a_range_becomes_a_float_distribution() -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from search.proposals.budget import budget_of
 from search.errors import StudyError
-from search.family import Family
-from search.holes import contains
+from search.space.family import Family
+from search.space.holes import contains
 from search.proposals.proposals import PerTrialSampler
 from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
-from search.space import SearchSpace
+from search.space.space import SearchSpace
 from search.study import LoadedStudy
 
 NUMBER = {"low": 0.0, "high": 1.0}

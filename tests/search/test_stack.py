@@ -15,7 +15,7 @@ from merge.errors import RecipeError
 from merge.execution.live import load_tokenizer, new_live_model
 from merge.recipe.recipe import Recipe
 from search.errors import SpaceError
-from search.family import Family
+from search.space.family import Family
 from search.scoring.live_models import LiveModels
 from search.study import parse_study
 from search.workers import run_search

@@ -10,9 +10,9 @@ from optuna.trial import BaseTrial
 
 from merge.recipe.recipe import Recipe
 from search.errors import SpaceError
-from search.family import Family
-from search.holes import Scalar
-from search.stack import plain_recipe
+from search.space.family import Family
+from search.space.holes import Scalar
+from search.space.stack import plain_recipe
 
 FAMILY = "family"
 """Name of the choice between families, where a study has several."""

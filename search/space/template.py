@@ -7,7 +7,7 @@ from optuna.distributions import BaseDistribution
 
 from merge.methods import get_method
 from search.errors import SpaceError
-from search.holes import Hole, is_hole, parse_hole
+from search.space.holes import Hole, is_hole, parse_hole
 
 
 @dataclass(frozen=True)

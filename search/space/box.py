@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.holes import Scalar
+from search.space.holes import Scalar
 
 Array = NDArray[np.float64]
 MOST_COUNTED = 100_000
