@@ -19,7 +19,7 @@ from experiments.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.recipe.recipe import load_recipes
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy, load_study
 
 

@@ -285,7 +285,7 @@ def sync_mirror(study: Path) -> None:
         raise StudyError(f"{folder.study}: tracking.mlflow: must name a store to mirror to, got nothing")
     console = Console(soft_wrap=True)
     mirror = open_mirror(loaded, folder, uri, console, anew=True)
-    from search.replay import replay
+    from search.storage.replay import replay
 
     count = replay(loaded, folder.root, _Mirror(mirror))
     verdict = whole_verdict(folder)

@@ -27,7 +27,7 @@ from merge.engine import Merger
 from merge.errors import CheckpointError
 from merge.execution.live import destinations, load_tokenizer, new_live_model
 from merge.recipe.recipe import Recipe, load_recipes
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy, load_study
 
 TOLERANCE = 1e-4

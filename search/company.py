@@ -7,7 +7,7 @@ from typing import Protocol
 
 from search.pause import Pause, Say, silent
 from search.results.records import Outlook, TrialRecord, Verdict
-from search.store import Store
+from search.storage.store import Store
 
 
 class Crew(Protocol):

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from evals.suites import suite_names
 from evals.tasks.tasks import TaskSpec
-from search.addresses import without_password
+from search.storage.addresses import without_password
 from search.objective.constraints import Bound
 from search.samplers import sampler_names
 

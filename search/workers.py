@@ -23,7 +23,7 @@ from search.patience import LONGEST, Patience, shown
 from search.pause import Pause, Say, silent
 from search.proposals.proposals import make_proposal
 from search.results.records import Observer, Verdict
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy
 from search.proposals.warm import read_warm_start
 

@@ -23,7 +23,7 @@ from experiments.bench.process import machine
 from search.company import Company, Nobody
 from search.loop.loop import Run
 from search.patience import LONGEST, Patience
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 
 QUESTIONS = 200
 Times = tuple[float, float]

@@ -41,7 +41,7 @@ from search.archive import TABLE
 from search.company import Company
 from search.loop.loop import Run
 from search.results.records import Observer, TrialRecord
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 
 MARKS = (100, 500, 1000, 2000, 5000, 5760, 10_000, 20_000)
 LAST = 100

@@ -19,7 +19,7 @@ from merge.recipe.recipe import Recipe
 from search.scoring.judge import Judge, Stage
 from search.objective.objective import Objective, Term
 from search.results.records import Part
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy
 
 MODELS = ("math", "science", "code")

@@ -40,7 +40,7 @@ from search.scoring.bench import Bench
 from search.conclude import MERGES
 from search.finalists import name_winner, order_finalists
 from search.results.records import Part, Scored
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy
 
 READY = Path(__file__).parents[1] / "studies" / "math-science.yaml"

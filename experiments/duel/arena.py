@@ -18,7 +18,7 @@ from search.objective.objective import Objective
 from search.scoring.outside import Outside
 from search.results.records import Observer, Scored
 from search.results.report import Reporter
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy
 
 

@@ -11,7 +11,7 @@ from experiments.card import read_verdict
 from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from search.results.records import Outlook, TrialRecord, Verdict
-from search.replay import replay
+from search.storage.replay import replay
 from search.study import LoadedStudy, parse_study
 
 

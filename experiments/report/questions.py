@@ -15,7 +15,7 @@ from experiments.report.gather import StudyFacts
 from merge.errors import MergeError
 from search.scoring.bench import Bench
 from search.results.records import Comparison, TaskComparison
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy
 
 

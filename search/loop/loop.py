@@ -23,7 +23,7 @@ from search.objective.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
 from search.scoring.judge import Rivals
 from search.scoring.outside import Outside
-from search.packed import unpack
+from search.storage.packed import unpack
 from search.proposals.proposals import prepare_proposals
 from search.objective.race import Race, worth_of_questions
 from search.results.records import Failed, Observer, Outlook, Scored, Verdict
@@ -33,7 +33,7 @@ from search.space.space import Candidate
 from search.results.standing import Entry, Standing
 from search.proposals.starts import place_of
 from search.loop.stopping import candidates_left, reason_to_stop
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy
 from search.proposals.warm import Warm
 

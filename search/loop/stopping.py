@@ -2,7 +2,7 @@
 
 from search.samplers import SamplerContext, chosen_sampler
 from search.results.standing import Standing
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy
 
 

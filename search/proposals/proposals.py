@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import SamplerContext, make_sampler
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy
 from search.proposals.warm import Warm, read_warm_start
 

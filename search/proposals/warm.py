@@ -13,7 +13,7 @@ from search.errors import SpaceError, StudyError
 from search.space.holes import Scalar
 from search.samplers import Known
 from search.space.space import SearchSpace
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy, load_study
 
 ASKED = 3

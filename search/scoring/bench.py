@@ -28,7 +28,7 @@ from search.objective.objective import Objective, Term, terms_of
 from search.scoring.parents import Parents
 from search.results.records import Part
 from search.objective.rung import climbs, on_the_rung, rung_objective
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy
 
 SHELF = "parents"

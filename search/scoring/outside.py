@@ -9,7 +9,7 @@ from search.scoring.bench import Bench
 from search.errors import SearchStoppedError
 from search.results.records import Failed, Observer, Part, Scored
 from search.results.report import Reporter
-from search.store import Store
+from search.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from evals.cache.disk_cache import file_digest
 from merge.engine import Merger
 from search.errors import StoreError
-from search.store import Store
+from search.storage.store import Store
 
 BESIDE = (
     "config.json",

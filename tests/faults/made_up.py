@@ -9,7 +9,7 @@ from search.loop.loop import Run
 from search.objective.objective import Objective, Term
 from search.patience import LONGEST, Patience
 from search.pause import Pause
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy
 from tests.faults.forks import context
 from tests.search.fake import FakeBench, fake_study

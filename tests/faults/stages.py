@@ -38,7 +38,7 @@ HOOKS = (
     Hook("ask", "search.space.space", "SearchSpace.suggest", begins=False),
     Hook("merge", "merge.engine", "Merger.merge_live"),
     Hook("score", "evals.harness", "Evaluation.run"),
-    Hook("tell", "search.store", "Store.tell"),
+    Hook("tell", "search.storage.store", "Store.tell"),
     Hook("mlflow", "experiments.tracking", "MlflowMirror.log_trial"),
     Hook("mlflow", "experiments.tracking", "MlflowMirror.log_verdict"),
     Hook("report", "experiments.report.page", "write_report"),

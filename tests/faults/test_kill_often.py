@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from search.store import Store
+from search.storage.store import Store
 from tests.faults.forks import context
 from tests.faults.made_up import lead
 from tests.search.fake import fake_study

@@ -14,11 +14,11 @@ from sqlalchemy import event
 from evals.tasks.questions import Question
 from experiments.answers import AnswersFile
 from experiments.folder import FolderWriter, StudyFolder
-from search import packed
+from search.storage import packed
 from search.loop.loop import Run
-from search.packed import pack, unpack
+from search.storage.packed import pack, unpack
 from search.results.records import Scored, TrialRecord
-from search.store import Store
+from search.storage.store import Store
 from tests.faults.made_up import bench_of
 from tests.search.answers import answers
 from tests.search.fake import fake_study

@@ -16,7 +16,7 @@ from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError
 from search.owners import Owner
 from search.results.records import Failed
-from search.store import Store
+from search.storage.store import Store
 from search.study import parse_study
 from search.workers import run_search
 from tests.faults.forks import context

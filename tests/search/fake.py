@@ -15,7 +15,7 @@ from search.scoring.judge import Judge, Stage
 from search.loop.loop import Run
 from search.objective.objective import Objective
 from search.results.records import Part, Verdict
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy, parse_study
 from tests.search.recorder import Recorder
 

@@ -11,10 +11,10 @@ from sqlalchemy import text
 from search import archive, lean
 from search.archive import Archive
 from search.errors import StoreError
-from search.packed import RECORD
+from search.storage.packed import RECORD
 from search.results.records import Failed
 from search.results.standing import Entry
-from search.store import Store
+from search.storage.store import Store
 from tests.search.fake import FakeBench, fake_study, run_fake
 from tests.search.test_run import ACC, skilled
 

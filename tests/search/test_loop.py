@@ -8,7 +8,7 @@ import yaml
 
 from search.errors import SearchStoppedError, StoreError
 from search.results.records import Failed
-from search.replay import replay
+from search.storage.replay import replay
 from search.study import parse_study
 from search.workers import run_search
 from tests.search.recorder import Recorder

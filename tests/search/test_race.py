@@ -16,7 +16,7 @@ from evals.scores.statistics import mcnemar_exact
 from experiments.progress import ConsoleProgress
 from search.scoring.judge import Rivals
 from search.objective.objective import Gains, Objective, Term
-from search.packed import pack, unpack
+from search.storage.packed import pack, unpack
 from search.objective.race import LEAST, Race, catches_up, worse, worth_of_questions
 from search.results.records import Scored
 from search.results.report import Reporter

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from search.errors import SearchStoppedError, StoreError
-from search.store import Store
+from search.storage.store import Store
 from search.study import LoadedStudy
 from tests.search.fake import FakeBench, fake_study, run_fake, weights_of
 from tests.search.test_run import ACC, skilled

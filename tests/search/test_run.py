@@ -163,7 +163,7 @@ def test_a_winner_without_masks_says_nothing_of_them(tmp_path: Path) -> None:
 
 
 def test_baselines_inside_the_space_are_known_before_the_first_trial(tmp_path: Path) -> None:
-    from search.store import Store
+    from search.storage.store import Store
 
     study = fake_study(search={"trials": 3})
     run_fake(FakeBench(study, ACC, skilled), tmp_path)

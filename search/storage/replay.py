@@ -5,10 +5,10 @@ from pathlib import Path
 from evals.tasks.questions import QuestionSets
 from merge.recipe.recipe import Recipe
 from search.errors import StoreError
-from search.packed import unpack
+from search.storage.packed import unpack
 from search.results.records import Failed, Observer, Scored
 from search.results.report import Reporter
-from search.store import Store, default_url
+from search.storage.store import Store, default_url
 from search.study import LoadedStudy
 
 
