@@ -16,7 +16,7 @@ from experiments.tables import parents_against_winner, to_markdown
 from merge.output.card import as_text, fenced
 from merge.methods import get_method
 from merge.recipe.recipe import Recipe
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CHAT = """messages = [{"role": "user", "content": "What is 12 times 12?"}]

@@ -20,7 +20,7 @@ from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.recipe.recipe import load_recipes
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy, load_study
+from search.study.study import LoadedStudy, load_study
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from search.proposals.budget import Budget, budget_of
-from search.study import load_study
+from search.study.study import load_study
 
 WIDE = 200
 """Columns of a table that no terminal cuts off."""

@@ -28,7 +28,7 @@ from merge.errors import CheckpointError
 from merge.execution.live import destinations, load_tokenizer, new_live_model
 from merge.recipe.recipe import Recipe, load_recipes
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy, load_study
+from search.study.study import LoadedStudy, load_study
 
 TOLERANCE = 1e-4
 """Largest difference of a likelihood, relative to values above 1, that other hardware may cause."""

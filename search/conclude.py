@@ -17,7 +17,7 @@ from search.scoring.outside import Outside
 from search.results.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement
 from search.results.standing import Entry, distinct
-from search.study_file import SearchSection
+from search.study.study_file import SearchSection
 
 MERGES = ("merge", "known")
 """Kinds of baselines that are finalists by right."""

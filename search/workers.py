@@ -24,7 +24,7 @@ from search.pause import Pause, Say, silent
 from search.proposals.proposals import make_proposal
 from search.results.records import Observer, Verdict
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 from search.proposals.warm import read_warm_start
 
 STEP = 1.0

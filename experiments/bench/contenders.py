@@ -17,7 +17,7 @@ import yaml
 from evals.stock_run import StockRun, gold_score
 from search.objective.objective import Term
 from search.results.records import Outlook, TrialRecord, Verdict
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 from search.workers import run_search
 
 

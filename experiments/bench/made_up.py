@@ -20,7 +20,7 @@ from search.scoring.judge import Judge, Stage
 from search.objective.objective import Objective, Term
 from search.results.records import Part
 from search.storage.store import Store
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 MODELS = ("math", "science", "code")
 TASKS = ("arc", "gsm")

@@ -41,7 +41,7 @@ from search.conclude import MERGES
 from search.finalists import name_winner, order_finalists
 from search.results.records import Part, Scored
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 READY = Path(__file__).parents[1] / "studies" / "math-science.yaml"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"

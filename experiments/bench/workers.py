@@ -115,7 +115,7 @@ def run(study: Path, out: Path, count: int, log: Path) -> Outcome:
 def _trials(study: Path, out: Path) -> tuple[pd.DataFrame, float]:
     """Return the trials, and the seconds from the start of the first to the end of the last."""
     from search.storage.store import Store, default_url
-    from search.study import load_study
+    from search.study.study import load_study
 
     store = Store(default_url(out), load_study(study))
     records = [record for _, record in store.records(store.finished())]

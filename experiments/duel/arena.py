@@ -19,7 +19,7 @@ from search.scoring.outside import Outside
 from search.results.records import Observer, Scored
 from search.results.report import Reporter
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 
 @dataclass(frozen=True)

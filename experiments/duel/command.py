@@ -24,7 +24,7 @@ from experiments.roots import models_roots as all_roots
 from experiments.run import Overrides, show_study
 from experiments.tables import to_csv
 from search.objective.objective import Objective
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 
 @dataclass(frozen=True)

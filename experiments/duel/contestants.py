@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.errors import ExperimentError, InputError
 from experiments.report.gather import Entry, gather
 from merge.recipe.recipe import Recipe
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 RunStudy = Callable[[LoadedStudy, Path], object]
 """Runs or resumes a study in a folder."""

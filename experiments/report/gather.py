@@ -12,7 +12,7 @@ from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from search.results.records import Outlook, TrialRecord, Verdict
 from search.storage.replay import replay
-from search.study import LoadedStudy, parse_study
+from search.study.study import LoadedStudy, parse_study
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from merge.errors import MergeError
 from search.scoring.bench import Bench
 from search.results.records import Comparison, TaskComparison
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from search.results.standing import Entry, Standing
 from search.proposals.starts import place_of
 from search.loop.stopping import candidates_left, reason_to_stop
 from search.storage.store import Store
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 from search.proposals.warm import Warm
 
 POLL = 0.2

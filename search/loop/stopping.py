@@ -3,7 +3,7 @@
 from search.samplers import SamplerContext, chosen_sampler
 from search.results.standing import Standing
 from search.storage.store import Store
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 
 def reason_to_stop(study: LoadedStudy, store: Store, standing: Standing, seconds: float) -> str | None:

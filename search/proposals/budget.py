@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from search.space.box import Box, grid_values
 from search.space.family import Family
 from search.samplers import SamplerContext, chosen_sampler
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 PER_NUMBER = 10
 """Trials per number: the rule n = 10 d (Loeppky, Sacks & Welch, "Choosing the sample size of a computer experiment",

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import SamplerContext, make_sampler
 from search.storage.store import Store
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 from search.proposals.warm import Warm, read_warm_start
 
 

@@ -14,7 +14,7 @@ from search.space.holes import Scalar
 from search.samplers import Known
 from search.space.space import SearchSpace
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy, load_study
+from search.study.study import LoadedStudy, load_study
 
 ASKED = 3
 """So many of an earlier study's best recipes are asked again: other questions make other values."""

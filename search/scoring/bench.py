@@ -29,7 +29,7 @@ from search.scoring.parents import Parents
 from search.results.records import Part
 from search.objective.rung import climbs, on_the_rung, rung_objective
 from search.storage.store import Store
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 SHELF = "parents"
 """Folder below a study's in which the processes of a host share folded adapters while it runs."""

@@ -9,7 +9,7 @@ from search.storage.packed import unpack
 from search.results.records import Failed, Observer, Scored
 from search.results.report import Reporter
 from search.storage.store import Store, default_url
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 
 def replay(study: LoadedStudy, folder: Path, observer: Observer) -> int:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from typer.main import get_command
 
 from experiments.cli import app
-from search.study import parse_study
+from search.study.study import parse_study
 from tests.experiments.test_cli import run
 from tests.search.studies import tiny_study
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from experiments.cli import app
 from search.proposals.budget import budget_of
-from search.study import parse_study
+from search.study.study import parse_study
 from tests.search.studies import tiny_study
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from merge.engine import Merger
 from merge.recipe.recipe import Recipe, load_recipes
-from search.study import load_study
+from search.study.study import load_study
 
 STUDIES = Path(__file__).resolve().parent.parent.parent / "experiments" / "studies"
 NAMES = ["biomed-llama3", "block-expansion", "mistral-dare-slerp", "phigment6", "tutorial"]

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from merge.engine import Merger
 from merge.recipe.recipe import Recipe
-from search.study import parse_study
+from search.study.study import parse_study
 from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study

@@ -10,7 +10,7 @@ from search.objective.objective import Objective, Term
 from search.patience import LONGEST, Patience
 from search.pause import Pause
 from search.storage.store import Store
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 from tests.faults.forks import context
 from tests.search.fake import FakeBench, fake_study
 from tests.search.recorder import Recorder

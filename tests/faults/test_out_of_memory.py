@@ -10,7 +10,7 @@ import torch
 from evals.harness import Evaluation
 from merge.engine import Merger
 from search.errors import SearchStoppedError
-from search.study import parse_study
+from search.study.study import parse_study
 from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study

@@ -15,7 +15,7 @@ from merge.engine import Merger
 from merge.recipe.recipe import Recipe
 from search.errors import StoreError
 from search.results.records import TrialRecord
-from search.study import parse_study
+from search.study.study import parse_study
 from search.workers import run_search
 from tests.experiments.test_cli import run
 from tests.faults.forks import context

@@ -10,7 +10,7 @@ import yaml
 
 from experiments.cli import app
 from search.storage.addresses import without_password
-from search.study import parse_study
+from search.study.study import parse_study
 from tests.experiments.test_cli import run
 from tests.faults.watch import invoked
 from tests.search.studies import tiny_study

@@ -17,7 +17,7 @@ from search.errors import SearchStoppedError
 from search.owners import Owner
 from search.results.records import Failed
 from search.storage.store import Store
-from search.study import parse_study
+from search.study.study import parse_study
 from search.workers import run_search
 from tests.faults.forks import context
 from tests.faults.made_up import Helpers, help_out, lead

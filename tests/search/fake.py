@@ -16,7 +16,7 @@ from search.loop.loop import Run
 from search.objective.objective import Objective
 from search.results.records import Part, Verdict
 from search.storage.store import Store
-from search.study import LoadedStudy, parse_study
+from search.study.study import LoadedStudy, parse_study
 from tests.search.recorder import Recorder
 
 Answer = Callable[[Recipe, int, Question], Mapping[str, float]]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from search.results.records import Outlook, TrialRecord, Verdict
-from search.study import parse_study
+from search.study.study import parse_study
 from search.workers import run_search
 from tests.evals import fake_vllm
 from tests.search.studies import tiny_study

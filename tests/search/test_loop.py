@@ -9,7 +9,7 @@ import yaml
 from search.errors import SearchStoppedError, StoreError
 from search.results.records import Failed
 from search.storage.replay import replay
-from search.study import parse_study
+from search.study.study import parse_study
 from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study

@@ -7,7 +7,7 @@ import pytest
 
 from search.errors import SearchStoppedError, StoreError
 from search.storage.store import Store
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 from tests.search.fake import FakeBench, fake_study, run_fake, weights_of
 from tests.search.test_run import ACC, skilled
 

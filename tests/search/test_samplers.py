@@ -16,7 +16,7 @@ from search.space.holes import contains
 from search.proposals.proposals import PerTrialSampler
 from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
 from search.space.space import SearchSpace
-from search.study import LoadedStudy
+from search.study.study import LoadedStudy
 
 NUMBER = {"low": 0.0, "high": 1.0}
 TWO: dict[str, Any] = {

@@ -8,7 +8,7 @@ from evals.errors import DataError
 from evals.tasks.questions import Question, QuestionSets
 from experiments.run import Overrides
 from search.scoring.bench import Bench
-from search.study import parse_study
+from search.study.study import parse_study
 from tests.search.studies import tiny_study
 
 TESTED = Question("mini_arc", "test", 3, "00ff00ff00ff00ff")

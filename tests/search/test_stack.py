@@ -17,7 +17,7 @@ from merge.recipe.recipe import Recipe
 from search.errors import SpaceError
 from search.space.family import Family
 from search.scoring.live_models import LiveModels
-from search.study import parse_study
+from search.study.study import parse_study
 from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study

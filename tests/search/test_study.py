@@ -8,7 +8,7 @@ import yaml
 
 from experiments.run import Overrides
 from search.errors import StudyError
-from search.study import LoadedStudy, differences, load_study, parse_study
+from search.study.study import LoadedStudy, differences, load_study, parse_study
 
 GOOD: dict[str, Any] = {
     "study": "s",

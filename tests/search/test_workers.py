@@ -20,7 +20,7 @@ from search.pause import silent
 from search.proposals.proposals import prepare_proposals
 from search.results.records import Failed
 from search.storage.store import Store
-from search.study import parse_study
+from search.study.study import parse_study
 from tests.faults.forks import context
 from tests.faults.made_up import Helpers, help_out, lead
 from tests.merge.parents import recipe_of, write_family
