@@ -37,8 +37,8 @@ from merge.engine import Merger
 from merge.recipe.recipe import Recipe
 from search.proposals.baselines import make_baselines
 from search.scoring.bench import Bench
-from search.conclude import MERGES
-from search.finalists import name_winner, order_finalists
+from search.verdict.conclude import MERGES
+from search.verdict.finalists import name_winner, order_finalists
 from search.results.records import Part, Scored
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy

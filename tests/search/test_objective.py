@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from search.finalists import compare
+from search.verdict.finalists import compare
 from search.objective.objective import Objective, Term
 from search.results.records import Scored
 from tests.search.answers import answers

@@ -12,7 +12,7 @@ from evals.scores.results import Cost, Results
 from evals.scores.statistics import Interval
 from experiments.words import verdict_lines
 from merge.recipe.recipe import Recipe
-from search.conclude import shown_together
+from search.verdict.conclude import shown_together
 from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
 from search.objective.front import dominates, front
