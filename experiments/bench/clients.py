@@ -18,8 +18,8 @@ from statistics import median
 from typing import Any
 
 from experiments.bench.load import grow, size_of
-from experiments.bench.made_up import MadeUpBench, made_up_study
-from experiments.bench.process import machine
+from experiments.bench.support.made_up import MadeUpBench, made_up_study
+from experiments.bench.support.process import machine
 from search.company import Company, Nobody
 from search.loop.loop import Run
 from search.patience import LONGEST, Patience

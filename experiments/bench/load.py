@@ -32,8 +32,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 from sqlalchemy import insert
 
-from experiments.bench.made_up import MadeUpBench, made_up_study
-from experiments.bench.process import machine, run
+from experiments.bench.support.made_up import MadeUpBench, made_up_study
+from experiments.bench.support.process import machine, run
 from experiments.folder import FolderWriter, StudyFolder
 from experiments.progress import ConsoleProgress
 from experiments.run import _Everyone, _Mirror, _StudyCopy, open_mirror

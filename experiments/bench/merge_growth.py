@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from experiments.bench.process import machine, middle, run
+from experiments.bench.support.process import machine, middle, run
 from merge.checkpoint.safetensors_file import write_header, write_tensor
 
 METHODS = ("linear", "ties", "dare_ties")

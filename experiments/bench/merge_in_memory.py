@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.bench.merge_to_disk import make_parents
-from experiments.bench.process import machine
+from experiments.bench.support.process import machine
 from merge.memory.arena import Arena
 from merge.engine import Merger
 from merge.execution.live import new_live_model

@@ -21,7 +21,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from experiments.bench.process import Cost, machine, middle, run
+from experiments.bench.support.process import Cost, machine, middle, run
 from merge.engine import Merger
 from merge.recipe.recipe import Recipe
 

@@ -30,9 +30,9 @@ from typing import Any
 import yaml
 
 from evals.stock_run import write_task
-from experiments.bench.contenders import Entry, Outcome, Task
-from experiments.bench.process import machine
-from experiments.bench.standings import HEAD, LOOP, Row
+from experiments.bench.support.contenders import Entry, Outcome, Task
+from experiments.bench.support.process import machine
+from experiments.bench.support.standings import HEAD, LOOP, Row
 from merge.engine import Merger
 from merge.recipe.recipe import Recipe
 from search.proposals.baselines import make_baselines
@@ -97,7 +97,7 @@ def contend(task: Task, folder: Path) -> Outcome:
     shutil.rmtree(own, ignore_errors=True)
     told.write_text(json.dumps(asdict(task)), "utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.bench.contenders", str(told), str(found)],
+        [sys.executable, "-m", "experiments.bench.support.contenders", str(told), str(found)],
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

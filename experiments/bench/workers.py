@@ -22,7 +22,7 @@ from statistics import median
 import pandas as pd
 import yaml
 
-from experiments.bench.process import machine
+from experiments.bench.support.process import machine
 from search.scoring.bench import SHELF
 
 PAUSE = 1.0

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from evals.scores.statistics import Interval
-from experiments.bench.contenders import Entry, Outcome, Task, run_loop, run_study
+from experiments.bench.support.contenders import Entry, Outcome, Task, run_loop, run_study
 from experiments.bench.peers import BASE_NAME, Referee, study_document
-from experiments.bench.standings import HEAD, LOOP, Row
+from experiments.bench.support.standings import HEAD, LOOP, Row
 from tests.evals.conftest import WORDS, arc_rows, write_rows
 
 TASKS = (("arc_easy", "gold_prob", "2", "10,4,6"), ("gsm8k", "gold_bits_per_byte", "1", "6,4,6"))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from evals.scores.statistics import Interval
-from experiments.bench.contenders import Entry, Outcome
+from experiments.bench.support.contenders import Entry, Outcome
 
 LOOP = "TPE, mergekit to disk, HFLM"
 
