@@ -7,7 +7,7 @@ import typer
 
 from experiments.commands.options import Data, Device, ModelsRoot
 from experiments.faults import RUN_FAILED, explained
-from experiments.uncollected import uncollected
+from experiments.commands.uncollected import uncollected
 
 
 def report_command(
@@ -84,7 +84,7 @@ def list_command(
     what: Annotated[str, typer.Argument(metavar="methods|samplers|suites", help="What to list.")],
 ) -> None:
     """List what can be named in recipes and studies."""
-    from experiments.listing import listing
+    from experiments.commands.listing import listing
 
     with explained():
         for line in listing(what):

@@ -7,7 +7,7 @@ import typer
 
 from experiments.commands.options import IDLE, ModelsRoot
 from experiments.faults import explained
-from experiments.uncollected import uncollected
+from experiments.commands.uncollected import uncollected
 
 
 def merge_command(
@@ -60,7 +60,7 @@ def merge_command(
     """Build the model folder of a recipe, one tensor at a time."""
     with uncollected():
         from experiments.build import BuildOptions, build_model
-        from experiments.mergekit_flags import idle_flags
+        from experiments.commands.mergekit_flags import idle_flags
 
     options = BuildOptions(
         seed=random_seed,

@@ -2,7 +2,7 @@
 
 import gc
 
-from experiments.uncollected import uncollected
+from experiments.commands.uncollected import uncollected
 
 
 def test_collection_is_off_only_within() -> None:
