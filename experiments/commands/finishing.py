@@ -45,7 +45,7 @@ def export_command(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Export the winner of a finished study: its recipe, its weights with a model card, a place on the hub."""
-    from experiments.export import ExportOptions, export_winner
+    from experiments.release.export import ExportOptions, export_winner
 
     options = ExportOptions(recipe, model, push, private, license_, out_shard_size, force)
     with explained():
@@ -62,7 +62,7 @@ def verify_command(
     device: Device = "cpu",
 ) -> None:
     """Rebuild the winner of a study, score it again, and say what differs. Exit code 0: nothing; 1: something."""
-    from experiments.verify import verify_study
+    from experiments.release.verify import verify_study
 
     with explained():
         same = verify_study(study, model=model, data=data, models_roots=models_root, device=device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from evals.scores.results import Cost, Results
-from experiments.card import read_verdict
+from experiments.release.card import read_verdict
 from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from search.results.records import Outlook, TrialRecord, Verdict

@@ -42,7 +42,7 @@ HOOKS = (
     Hook("mlflow", "experiments.tracking", "MlflowMirror.log_trial"),
     Hook("mlflow", "experiments.tracking", "MlflowMirror.log_verdict"),
     Hook("report", "experiments.report.page", "write_report"),
-    Hook("export", "experiments.export", "export_winner"),
+    Hook("export", "experiments.release.export", "export_winner"),
 )
 
 

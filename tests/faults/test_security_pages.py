@@ -8,9 +8,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from evals.scores.statistics import Interval
-from experiments.card import CardFacts, winner_card
+from experiments.release.card import CardFacts, winner_card
 from experiments.folder import verdict_page
-from experiments.licences import Licence
+from experiments.release.licences import Licence
 from merge.output.card import model_card
 from merge.recipe.recipe import Recipe
 from search.results.records import Comparison, Verdict

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from experiments.errors import InputError
 from experiments.folder import StudyFolder
-from experiments.licences import Licence
+from experiments.release.licences import Licence
 from experiments.tables import parents_against_winner, to_markdown
 from merge.output.card import as_text, fenced
 from merge.methods import get_method

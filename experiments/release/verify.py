@@ -18,7 +18,7 @@ from evals.scores.results import Results
 from evals.engines.live.scorer import LiveScorer
 from evals.suites import load_suite
 from evals.tasks.tasks import LoadedTask, load_tasks
-from experiments.card import read_verdict
+from experiments.release.card import read_verdict
 from experiments.errors import InputError
 from experiments.folder import StudyFolder, find_finished
 from experiments.roots import models_roots as all_roots

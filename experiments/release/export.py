@@ -10,12 +10,12 @@ import typer
 import yaml
 
 from experiments.atomic import write_text_atomically
-from experiments.build import shard_size
-from experiments.card import CardFacts, has_chat_template, read_verdict, winner_card
+from experiments.release.build import shard_size
+from experiments.release.card import CardFacts, has_chat_template, read_verdict, winner_card
 from experiments.errors import InputError
 from experiments.folder import StudyFolder, find_finished
-from experiments.licences import merged_licence, parent_licences
-from experiments.push import check_repository, push_folder
+from experiments.release.licences import merged_licence, parent_licences
+from experiments.release.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.recipe.recipe import load_recipes
