@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from experiments.reproduce.references import scaled_layers
+from experiments.reproduce.card.references import scaled_layers
 from merge.engine import Merger
 from merge.architecture.layers import layer_count
 from merge.execution.live import load_tokenizer, new_live_model

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.errors import InputError
-from experiments.reproduce.recipes import FoundRecipe
-from experiments.reproduce.references import rewritten
+from experiments.reproduce.card.recipes import FoundRecipe
+from experiments.reproduce.card.references import rewritten
 from merge.recipe.recipe import Recipe
 
 NEAR = 200

@@ -14,16 +14,16 @@ from evals.engines.engines import engine_names
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.evaluate.prompts import kept_prompts
-from experiments.reproduce.benchmarks import Asked
+from experiments.reproduce.card.benchmarks import Asked
 from experiments.reproduce.build import Built, build_chain
 from experiments.reproduce.chain import Chain, arrange
-from experiments.reproduce.deadline import read_in_time
-from experiments.reproduce.front import Front, read_front
+from experiments.reproduce.card.deadline import read_in_time
+from experiments.reproduce.card.front import Front, read_front
 from experiments.reproduce.measure import Measured, Settings, Task, judge, load_claimed, score_task
-from experiments.reproduce.page import Page, read_page
-from experiments.reproduce.recipes import find_recipes
-from experiments.reproduce.references import mapped_recipe, parse_map
-from experiments.reproduce.scores import Claims, find_claims
+from experiments.reproduce.card.page import Page, read_page
+from experiments.reproduce.card.recipes import find_recipes
+from experiments.reproduce.card.references import mapped_recipe, parse_map
+from experiments.reproduce.card.scores import Claims, find_claims
 from experiments.reproduce.words import Reproduction, as_json, parent_table, score_table, summary
 from experiments.roots import models_roots as all_roots
 

@@ -18,8 +18,8 @@ from evals.tasks.metrics import canonical_metric
 from evals.scores.results import Results
 from evals.suites import load_suite
 from evals.tasks.tasks import LoadedTask, TaskSpec
-from experiments.reproduce.benchmarks import Asked
-from experiments.reproduce.scores import Published
+from experiments.reproduce.card.benchmarks import Asked
+from experiments.reproduce.card.scores import Published
 
 Z = 1.959964
 """Quantile of the normal distribution for intervals of 95 %."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.reproduce.page import Page
-from experiments.reproduce.safe_yaml import documents
+from experiments.reproduce.card.page import Page
+from experiments.reproduce.card.safe_yaml import documents
 
 _FRONT = re.compile(r"\s*---\s(.*?)\s---(?=\s|$)", re.DOTALL)
 _HEADING = re.compile(r"(?:^|(?<=\s))#[ ]+(\S[^\n#]*)")

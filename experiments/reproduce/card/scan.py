@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from experiments.reproduce.benchmarks import AVERAGE, BENCHMARKS, asked
+from experiments.reproduce.card.benchmarks import AVERAGE, BENCHMARKS, asked
 
 _WORDS = r"(?:type|value|name|and|or|is|was|at|of|the|scores?|results?|main|test|validation|to|reaches|gets|gives|with)"
 _METRIC = (

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import InputError
-from experiments.reproduce.flattened import DOCUMENT, find_flattened
-from experiments.reproduce.page import Page
-from experiments.reproduce.prose import read_prose
-from experiments.reproduce.safe_yaml import documents
-from experiments.reproduce.tolerance import tolerated
+from experiments.reproduce.card.flattened import DOCUMENT, find_flattened
+from experiments.reproduce.card.page import Page
+from experiments.reproduce.card.prose import read_prose
+from experiments.reproduce.card.safe_yaml import documents
+from experiments.reproduce.card.tolerance import tolerated
 from merge.errors import RecipeError
 from merge.recipe.recipe import Recipe
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from experiments.reproduce.safe_yaml import value as yaml_value
+from experiments.reproduce.card.safe_yaml import value as yaml_value
 from merge.errors import RecipeError
 from merge.methods import get_method, method_names
 

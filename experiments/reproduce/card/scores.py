@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from evals.tasks.metrics import GOLD_BITS
-from experiments.reproduce.benchmarks import AVERAGE, CATEGORIES, Asked, asked, find_name, metric_named, shots_named
-from experiments.reproduce.front import Claim, Front
-from experiments.reproduce.page import Page
-from experiments.reproduce.scan import scan
-from experiments.reproduce.tables import Table, find_tables
+from experiments.reproduce.card.benchmarks import AVERAGE, CATEGORIES, Asked, asked, find_name, metric_named, shots_named
+from experiments.reproduce.card.front import Claim, Front
+from experiments.reproduce.card.page import Page
+from experiments.reproduce.card.scan import scan
+from experiments.reproduce.card.tables import Table, find_tables
 
 _OURS = re.compile(r"\bours\b|this model|\bmerged?\b|^value$|^score$|^result", re.IGNORECASE)
 _SHOTS = re.compile(r"(?:n|num|#)?[ _-]?(?:few)?[ _-]?shots?", re.IGNORECASE)
