@@ -12,7 +12,7 @@ from rich.markup import escape
 from experiments.errors import InputError
 from experiments.folder import StudyFolder
 from experiments.roots import models_roots as all_roots
-from experiments.run import Overrides
+from experiments.running.run import Overrides
 from search.scoring.bench import SHELF
 from search.results.records import Outlook, TrialRecord, Verdict
 from search.workers import Joining, Place, run_worker, work

@@ -35,8 +35,8 @@ from sqlalchemy import insert
 from experiments.bench.support.made_up import MadeUpBench, made_up_study
 from experiments.bench.support.process import machine, run
 from experiments.folder import FolderWriter, StudyFolder
-from experiments.progress import ConsoleProgress
-from experiments.run import _Everyone, _Mirror, _StudyCopy, open_mirror
+from experiments.running.progress import ConsoleProgress
+from experiments.running.run import _Everyone, _Mirror, _StudyCopy, open_mirror
 from search.archive import TABLE
 from search.company import Company
 from search.loop.loop import Run

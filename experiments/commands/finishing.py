@@ -74,7 +74,7 @@ def mlflow_sync_command(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
 ) -> None:
     """Rebuild the MLflow mirror of a study from its store."""
-    from experiments.run import sync_mirror
+    from experiments.running.run import sync_mirror
 
     with explained():
         sync_mirror(study)

@@ -35,7 +35,7 @@ def search_command(
 ) -> None:
     """Run or resume a study: baselines, live progress, verdict, and where everything is."""
     with uncollected():
-        from experiments.run import Overrides, run_study
+        from experiments.running.run import Overrides, run_study
 
     overrides = Overrides(data, trials, max_hours, search_on_test, patience, workers)
     cluster = ray_address or ("local" if ray else None)
@@ -63,7 +63,7 @@ def space_command(
     study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
 ) -> None:
     """Show what a study searches: every hole, its range, the trials it deserves; opens no model."""
-    from experiments.space_table import print_space
+    from experiments.running.space_table import print_space
 
     with explained():
         print_space(study)

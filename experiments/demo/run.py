@@ -6,7 +6,7 @@ import typer
 
 from experiments.demo.base_model import BASE_MODEL, ensure_base_model
 from experiments.errors import InputError
-from experiments.run import Overrides, show_study
+from experiments.running.run import Overrides, show_study
 from search.study.study import LoadedStudy
 
 HERE = Path(__file__).resolve().parent

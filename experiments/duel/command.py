@@ -19,9 +19,9 @@ from experiments.duel.contestants import champions, check_searched, given
 from experiments.duel.page import duel_page
 from experiments.duel.words import duel_table, lines, quotable
 from experiments.errors import InputError
-from experiments.progress import ConsoleProgress
+from experiments.running.progress import ConsoleProgress
 from experiments.roots import models_roots as all_roots
-from experiments.run import Overrides, show_study
+from experiments.running.run import Overrides, show_study
 from experiments.tables import to_csv
 from search.objective.objective import Objective
 from search.study.study import LoadedStudy

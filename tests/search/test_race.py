@@ -13,7 +13,7 @@ from scipy import stats
 
 from evals.tasks.questions import Question
 from evals.scores.statistics import mcnemar_exact
-from experiments.progress import ConsoleProgress
+from experiments.running.progress import ConsoleProgress
 from search.scoring.judge import Rivals
 from search.objective.objective import Gains, Objective, Term
 from search.storage.packed import pack, unpack

@@ -16,7 +16,7 @@ from rich.markup import escape
 from experiments.atomic import write_text_atomically
 from experiments.errors import ExperimentError, InputError
 from experiments.folder import FolderWriter, StudyFolder, verdict_table
-from experiments.progress import ConsoleProgress
+from experiments.running.progress import ConsoleProgress
 from experiments.report.gather import whole_verdict
 from experiments.report.page import report_figures, write_report
 from experiments.roots import models_roots as all_roots
