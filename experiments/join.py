@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.errors import InputError
-from experiments.folder import StudyFolder
+from experiments.study_folder.folder import StudyFolder
 from experiments.roots import models_roots as all_roots
 from experiments.running.run import Overrides
 from search.scoring.bench import SHELF

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from experiments.errors import InputError
-from experiments.folder import StudyFolder
+from experiments.study_folder.folder import StudyFolder
 from experiments.release.licences import Licence
 from experiments.tables import parents_against_winner, to_markdown
 from merge.output.card import as_text, fenced

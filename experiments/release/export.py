@@ -13,7 +13,7 @@ from experiments.atomic import write_text_atomically
 from experiments.release.build import shard_size
 from experiments.release.card import CardFacts, has_chat_template, read_verdict, winner_card
 from experiments.errors import InputError
-from experiments.folder import StudyFolder, find_finished
+from experiments.study_folder.folder import StudyFolder, find_finished
 from experiments.release.licences import merged_licence, parent_licences
 from experiments.release.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots

@@ -20,9 +20,9 @@ from evals.suites import load_suite
 from evals.tasks.tasks import LoadedTask, load_tasks
 from experiments.release.card import read_verdict
 from experiments.errors import InputError
-from experiments.folder import StudyFolder, find_finished
+from experiments.study_folder.folder import StudyFolder, find_finished
 from experiments.roots import models_roots as all_roots
-from experiments.versions import library_versions
+from experiments.study_folder.versions import library_versions
 from merge.engine import Merger
 from merge.errors import CheckpointError
 from merge.execution.live import destinations, load_tokenizer, new_live_model

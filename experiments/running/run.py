@@ -15,14 +15,14 @@ from rich.markup import escape
 
 from experiments.atomic import write_text_atomically
 from experiments.errors import ExperimentError, InputError
-from experiments.folder import FolderWriter, StudyFolder, verdict_table
+from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_table
 from experiments.running.progress import ConsoleProgress
 from experiments.report.gather import whole_verdict
 from experiments.report.page import report_figures, write_report
 from experiments.roots import models_roots as all_roots
 from experiments.tracking import MlflowMirror
-from experiments.versions import library_versions
-from experiments.words import verdict_lines
+from experiments.study_folder.versions import library_versions
+from experiments.study_folder.words import verdict_lines
 from merge.documents import read_text, read_yaml
 from search.errors import StudyError
 from search.results.records import Observer, Outlook, TrialRecord, Verdict

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import event
 
 from evals.tasks.questions import Question
-from experiments.answers import AnswersFile
-from experiments.folder import FolderWriter, StudyFolder
+from experiments.study_folder.answers import AnswersFile
+from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.storage import packed
 from search.loop.loop import Run
 from search.storage.packed import pack, unpack

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from evals.scores.statistics import Interval
 from experiments.release.card import CardFacts, winner_card
-from experiments.folder import verdict_page
+from experiments.study_folder.folder import verdict_page
 from experiments.release.licences import Licence
 from merge.output.card import model_card
 from merge.recipe.recipe import Recipe

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from evals.tasks.questions import Question
-from experiments.folder import FolderWriter, StudyFolder
-from experiments.words import verdict_lines
+from experiments.study_folder.folder import FolderWriter, StudyFolder
+from experiments.study_folder.words import verdict_lines
 from merge.recipe.recipe import Recipe, load_recipes
 from search.errors import StudyError
 from search.objective.objective import Objective, Term
