@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.naming import safe_name
+from experiments.tracking.naming import safe_name
 from experiments.tracking.entries import TAG, log_metrics, log_questions, log_values, milliseconds, record_tags
 from experiments.tracking.mirrored import Mirrored
 from experiments.tracking.store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store

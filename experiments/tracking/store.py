@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from experiments.naming import safe_name
+from experiments.tracking.naming import safe_name
 from experiments.tracking.entries import milliseconds
 from experiments.tracking.mirrored import Mirrored
 
