@@ -29,7 +29,7 @@ from evals.engines.live.linear import fast_products
 from evals.tasks.questions import Leaf, Question
 from evals.scores.results import Results
 from evals.engines.live.scorer import LiveScorer
-from evals.engines.stock import stock_scorer
+from evals.engines.hf import stock_scorer
 from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 
 ROWS = 512

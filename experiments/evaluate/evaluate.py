@@ -12,7 +12,7 @@ from rich.markup import escape
 from evals.scores.aggregation import Aggregator
 from evals.tasks.availability import load_available
 from evals.cache.disk_cache import DiskCache
-from evals.engines.engines import make_engine, weights_changed
+from evals.engines.registry import make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation
 from evals.tasks.kept_tasks import remembered_questions

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from evals.engines.engines import engine_names
+from evals.engines.registry import engine_names
 from evals.suites import Suite, load_suite
 from evals.tasks.tasks import TaskSpec
 from experiments.errors import InputError

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from evals.cache.disk_cache import DiskCache
-from evals.engines.engines import engine_names
+from evals.engines.registry import engine_names
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.evaluate.prompts import kept_prompts

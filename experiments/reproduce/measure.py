@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evals.cache.disk_cache import DiskCache
-from evals.engines.engines import make_engine
+from evals.engines.registry import make_engine
 from evals.errors import DataError, EvalError, TaskError
 from evals.harness import Evaluation
 from evals.tasks.kept_tasks import remembered_questions, remembered_tasks

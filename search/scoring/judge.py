@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from evals.engines.engines import weights_changed
+from evals.engines.registry import weights_changed
 from evals.errors import ScoringError, ran_out_of_memory
 from evals.harness import Evaluation
 from evals.tasks.questions import Question

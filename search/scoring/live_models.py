@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evals.engines.engines import make_engine
+from evals.engines.registry import make_engine
 from merge.engine import Merger
 from merge.execution.live import new_live_model
 from merge.recipe.recipe import Recipe

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from evals.engines.engines import engine_names, make_engine, weights_changed
+from evals.engines.registry import engine_names, make_engine, weights_changed
 from evals.errors import EngineError, ScoringError
 from evals.harness import Evaluation
 from evals.tasks.questions import Leaf
@@ -97,6 +97,6 @@ def test_a_cache_that_cannot_be_reset_fails_the_candidate(
 def test_without_vllm_the_way_to_install_it_is_said(
     monkeypatch: pytest.MonkeyPatch, make_model: Callable[..., Any], tokenizer: Any
 ) -> None:
-    monkeypatch.setattr("evals.engines.vllm_engine.find_spec", lambda _: None)
+    monkeypatch.setattr("evals.engines.vllm.find_spec", lambda _: None)
     with pytest.raises(EngineError, match=r"--engine vllm: .* pip install 'mergesearch\[vllm\]'"):
         make_engine("vllm", make_model(), tokenizer)

@@ -222,7 +222,7 @@ def test_local_data_and_models_need_no_network(
 def test_wrong_options_are_one_line(
     arguments: list[object], words: str, offline_models: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evals.engines.vllm_engine.find_spec", lambda _: None)
+    monkeypatch.setattr("evals.engines.vllm.find_spec", lambda _: None)
     code, _, err = run("base", *arguments, *offline_models)
     assert code == 2
     assert words in err

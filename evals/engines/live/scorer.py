@@ -27,7 +27,7 @@ from evals.engines.live.plan import Plan, Request
 from evals.engines.live.prefix_tree import build_plan
 from evals.scores.results import Cost
 from evals.engines.live.stems import Stems, room_for_stems
-from evals.engines.stock import is_greedy, model_length, stock_scorer
+from evals.engines.hf import is_greedy, model_length, stock_scorer
 from evals.engines.live.tokens import Tokens, windows
 
 _log = logging.getLogger(__name__)

@@ -39,10 +39,10 @@ def make_engine(name: str, model: Any, tokenizer: Any) -> Any:
 
         return LiveScorer(model, tokenizer)
     if name == "vllm":
-        from evals.engines.vllm_engine import VllmScorer
+        from evals.engines.vllm import VllmScorer
 
         return VllmScorer(model, tokenizer)
-    from evals.engines.stock import stock_scorer
+    from evals.engines.hf import stock_scorer
 
     return stock_scorer(model, tokenizer)
 
