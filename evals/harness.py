@@ -29,7 +29,7 @@ from evals.prompts.prompting import Prompting, ask_leaf
 from evals.tasks.questions import Question
 from evals.scores.results import Cost, Item, Results, results_of
 from evals.tasks.tasks import LoadedTask
-from evals.engines.live.tokens import Tokens
+from evals.engines.live.token_cache import Tokens
 
 
 @runtime_checkable

@@ -35,7 +35,7 @@ def make_engine(name: str, model: Any, tokenizer: Any) -> Any:
         ScoringError: It does not start.
     """
     if name == "live":
-        from evals.engines.live.scorer import LiveScorer
+        from evals.engines.live.engine import LiveScorer
 
         return LiveScorer(model, tokenizer)
     if name == "vllm":

@@ -25,10 +25,10 @@ from typing import Any
 import torch
 
 from evals.harness import Evaluation
-from evals.engines.live.linear import fast_products
+from evals.engines.live.onednn_linear import fast_products
 from evals.tasks.questions import Leaf, Question
 from evals.scores.results import Results
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.engine import LiveScorer
 from evals.engines.hf import stock_scorer
 from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 

@@ -31,7 +31,7 @@ def end_at_first_pass() -> None:
             print(f"{time.process_time():.1f} s of CPU, {began:.1f} s", flush=True)
             os._exit(0)
 
-    patch("evals.engines.live.scorer.probe").start()
+    patch("evals.engines.live.engine.probe").start()
     torch.nn.modules.module.register_module_forward_pre_hook(end)
 
 

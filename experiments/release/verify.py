@@ -15,7 +15,7 @@ from evals.errors import DataError
 from evals.harness import Evaluation
 from evals.tasks.questions import Leaf, QuestionSets
 from evals.scores.results import Results
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.engine import LiveScorer
 from evals.suites import load_suite
 from evals.tasks.tasks import LoadedTask, load_tasks
 from experiments.release.card import read_verdict

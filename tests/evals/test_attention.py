@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from evals.engines.live.attention import Pass, UnshareableError, _plain, attend, normalised, using
+from evals.engines.live.shared_attention import Pass, UnshareableError, _plain, attend, normalised, using
 
 HEADS, SHARED, DIM, PREFIX, LENGTH, BATCH = 4, 2, 8, 7, 5, 3
 

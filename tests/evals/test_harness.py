@@ -14,7 +14,7 @@ from evals.harness import Evaluation
 from evals.tasks.metrics import GOLD_BITS
 from evals.tasks.questions import Leaf, Question, draw_questions
 from evals.scores.results import merge_results
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.engine import LiveScorer
 from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 
 SPECS = (

@@ -12,7 +12,7 @@ from evals.cache.disk_cache import DiskCache
 from evals.harness import Evaluation
 from evals.tasks.kept_tasks import remembered_questions, remembered_tasks
 from evals.tasks.questions import Leaf, Question
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.engine import LiveScorer
 from evals.tasks.task_index import lm_eval_folder
 from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 from tests.evals.conftest import arc_rows, write_rows

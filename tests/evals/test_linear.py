@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from evals.engines.live import linear
-from evals.engines.live.linear import LEAST_ROWS, fast_products
+from evals.engines.live import onednn_linear as linear
+from evals.engines.live.onednn_linear import LEAST_ROWS, fast_products
 
 
 @pytest.fixture(autouse=True)

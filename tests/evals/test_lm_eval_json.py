@@ -12,7 +12,7 @@ from evals.lm_eval_files.lm_eval_json import lm_eval_document, to_text, versions
 from evals.tasks.questions import Leaf
 from evals.scores.results import Results
 from evals.lm_eval_files.samples import sample_lines, samples_of
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.engine import LiveScorer
 from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 
 OURS = ("gold_prob", "gold_bits_per_byte")

@@ -8,7 +8,7 @@ import pytest
 
 LARGE = """
 import ctypes, torch
-from evals.engines.live.memory import LARGEST_KEPT, keep_freed_memory
+from evals.engines.live.pass_budget import LARGEST_KEPT, keep_freed_memory
 
 NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from evals.harness import Evaluation
 from evals.tasks.questions import Leaf
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.engine import LiveScorer
 from evals.engines.hf import stock_scorer
 from evals.tasks.tasks import TaskSpec, load_tasks
 

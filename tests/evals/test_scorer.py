@@ -12,9 +12,9 @@ from lm_eval.api.instance import Instance
 from scipy import stats
 
 from evals.errors import ScoringError
-from evals.engines.live.memory import budget_for
-from evals.engines.live.passes import _read_logits
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.pass_budget import budget_for
+from evals.engines.live.forward_passes import _read_logits
+from evals.engines.live.engine import LiveScorer
 
 WORDS = ("the", "a", "cat", "dog", "river", "stone", "light", "runs", "blue", "Question:", "why", "\n", "####", "xyz")
 STEM = " ".join(WORDS[i * i % 13] for i in range(90))

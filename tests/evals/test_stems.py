@@ -9,11 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evals.engines.live.passes import Passes
-from evals.engines.live.plan import Budget, Request
+from evals.engines.live.forward_passes import Passes
+from evals.engines.live.scoring_plan import Budget, Request
 from evals.engines.live.prefix_tree import build_plan
-from evals.engines.live.scorer import LiveScorer
-from evals.engines.live.stems import Stems
+from evals.engines.live.engine import LiveScorer
+from evals.engines.live.prefix_cache import Stems
 from tests.evals.test_scorer import STEM, asked, assert_same, contexts
 
 ROOM = 1 << 30
@@ -61,7 +61,7 @@ def test_a_header_is_run_once_for_all_blocks_and_again_for_other_weights(
 
 @pytest.mark.parametrize("read", [False, True])
 def test_a_stem_that_is_known_whole_runs_its_last_token_only_where_that_is_read(model: Any, *, read: bool) -> None:
-    from evals.engines.live.attention import shared_attention
+    from evals.engines.live.shared_attention import shared_attention
 
     stem = tuple(range(5, 105))
     tails = ((), (7,)) if read else ((6,), (7,))
@@ -76,7 +76,7 @@ def test_a_stem_that_is_known_whole_runs_its_last_token_only_where_that_is_read(
 
 
 def test_no_more_is_kept_than_there_is_room_for(model: Any) -> None:
-    from evals.engines.live.attention import shared_attention
+    from evals.engines.live.shared_attention import shared_attention
 
     stems_of = [tuple((at * i) % 251 for i in range(300)) for at in (3, 50)]
     plans = [build_plan([Request(stem, (9,))], 500, Budget()) for stem in stems_of]

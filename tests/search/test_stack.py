@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.engines.live.scorer import LiveScorer
+from evals.engines.live.engine import LiveScorer
 from merge.engine import Merger
 from merge.errors import RecipeError
 from merge.execution.live import load_tokenizer, new_live_model

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evals.engines.live.plan import Budget, Forward, Group, Ints, Plan, Request, Targets
+from evals.engines.live.scoring_plan import Budget, Forward, Group, Ints, Plan, Request, Targets
 
 WIDTH_COST = 5e-4
 """Attention of a token per token of its row's width, as a share of its work in linear layers; less in large models."""

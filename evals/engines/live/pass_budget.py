@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from evals.engines.live.plan import ROW, Budget
+from evals.engines.live.scoring_plan import ROW, Budget
 
 CPU_TOKENS = 2048
 """On a CPU larger passes are no faster: the matrix products are at full rate and the activations leave the cache."""

@@ -5,9 +5,9 @@ A race asks in blocks. Without this every block would compute the few-shot heade
 
 import torch
 
-from evals.engines.live.attention import Layers
-from evals.engines.live.memory import free_bytes, power_below
-from evals.engines.live.plan import MIN_PREFIX, Ints
+from evals.engines.live.shared_attention import Layers
+from evals.engines.live.pass_budget import free_bytes, power_below
+from evals.engines.live.scoring_plan import MIN_PREFIX, Ints
 from evals.engines.live.prefix_tree import common_prefix
 
 _SHARE = 1 / 16

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from evals.engines.live.plan import Request
+from evals.engines.live.scoring_plan import Request
 
 
 class Tokens:

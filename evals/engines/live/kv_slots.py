@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.engines.live.attention import Layers
+from evals.engines.live.shared_attention import Layers
 
 
 class Slots:
