@@ -16,7 +16,7 @@ from evals.engines.registry import make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation
 from evals.tasks.kept_tasks import remembered_questions
-from evals.lm_eval_files.lm_eval_json import BOOTSTRAP_ITERS
+from evals.lm_eval_files.results_file import BOOTSTRAP_ITERS
 from evals.tasks.questions import Question
 from evals.scores.results import Results, merge_results
 from evals.suites import Suite

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from evals.harness import Evaluation
-from evals.lm_eval_files.lm_eval_json import lm_eval_document, to_text, versions_of_libraries
+from evals.lm_eval_files.results_file import lm_eval_document, to_text, versions_of_libraries
 from evals.tasks.questions import Leaf
 from evals.scores.results import Results
-from evals.lm_eval_files.samples import sample_lines, samples_of
+from evals.lm_eval_files.samples_file import sample_lines, samples_of
 from evals.engines.live.engine import LiveScorer
 from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
 

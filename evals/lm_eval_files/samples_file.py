@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.harness import Evaluation
-from evals.lm_eval_files.lm_eval_json import split_key
+from evals.lm_eval_files.results_file import split_key
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB
 from evals.scores.results import Results
 
