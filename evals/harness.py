@@ -12,8 +12,8 @@ from dataclasses import astuple
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from evals.scores.aggregation import Aggregator
-from evals.prompts.asked import Asked, asked_from_json, asked_to_json
-from evals.prompts.chat import chat_renderer
+from evals.prompts.requests import Asked, asked_from_json, asked_to_json
+from evals.prompts.chat_template import chat_renderer
 from evals.cache.disk_cache import DiskCache
 from evals.tasks.environment import kept_random_state
 from evals.errors import ScoringError, TaskError
@@ -25,7 +25,7 @@ from evals.tasks.metrics import (
     gold_probability,
     metric_key,
 )
-from evals.prompts.prompting import Prompting, ask_leaf
+from evals.prompts.building import Prompting, ask_leaf
 from evals.tasks.questions import Question
 from evals.scores.results import Cost, Item, Results, results_of
 from evals.tasks.tasks import LoadedTask

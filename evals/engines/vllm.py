@@ -15,7 +15,7 @@ from typing import Any
 
 from lm_eval.api.model import LM
 
-from evals.prompts.chat import chat_renderer
+from evals.prompts.chat_template import chat_renderer
 from evals.errors import EngineError, ScoringError
 
 INSTALL = "pip install 'mergesearch[vllm]'"

@@ -77,7 +77,7 @@ def test_columns_equal_those_of_models_scored_alone(offline_models: list[object]
 def test_prompts_are_made_once_for_all_models_and_found_by_the_next_evaluation(
     offline_models: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evals.prompts.prompting import ask_leaf
+    from evals.prompts.building import ask_leaf
     from evals.tasks.tasks import load_tasks
 
     made = {"prompts": 0, "tasks": 0}

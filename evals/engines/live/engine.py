@@ -17,7 +17,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from evals.engines.live.shared_attention import UnshareableError, shared_attention
-from evals.prompts.chat import chat_renderer
+from evals.prompts.chat_template import chat_renderer
 from evals.errors import ScoringError
 from evals.engines.live.generation import PATIENCE, Ending, Generator
 from evals.engines.live.onednn_linear import fast_products

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evals.prompts.asked import Asked
+from evals.prompts.requests import Asked
 from evals.tasks.environment import LM_EVAL_SEEDS
 from evals.errors import DataError, EvalError
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
