@@ -15,7 +15,7 @@ from evals.scores.aggregation import Aggregator
 from evals.prompts.requests import Asked, asked_from_json, asked_to_json
 from evals.prompts.chat_template import chat_renderer
 from evals.cache.disk_cache import DiskCache
-from evals.tasks.environment import kept_random_state
+from evals.tasks.lm_eval_setup import kept_random_state
 from evals.errors import ScoringError, TaskError
 from evals.cache.fingerprint import tokenizer_key
 from evals.tasks.metrics import (
@@ -26,9 +26,9 @@ from evals.tasks.metrics import (
     metric_key,
 )
 from evals.prompts.building import Prompting, ask_leaf
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from evals.scores.results import Cost, Item, Results, results_of
-from evals.tasks.tasks import LoadedTask
+from evals.tasks.loading import LoadedTask
 from evals.engines.live.token_cache import Tokens
 
 

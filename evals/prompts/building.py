@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evals.prompts.requests import Asked
-from evals.tasks.environment import LM_EVAL_SEEDS
+from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS
 from evals.errors import DataError, EvalError
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
-from evals.tasks.questions import Leaf, Question, content_hash
-from evals.tasks.tasks import LoadedTask
+from evals.tasks.sampling import Leaf, Question, content_hash
+from evals.tasks.loading import LoadedTask
 
 
 @dataclass(frozen=True)

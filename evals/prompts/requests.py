@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evals.tasks.metrics import Gold
-from evals.tasks.questions import Question
-from evals.tasks.tasks import LoadedTask
+from evals.tasks.sampling import Question
+from evals.tasks.loading import LoadedTask
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evals.errors import TaskError, nearest
 from evals.scores.results import Results
-from evals.tasks.tasks import TaskSpec
+from evals.tasks.loading import TaskSpec
 
 _FOLDER = Path(__file__).parent
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from evals.cache.disk_cache import DiskCache
 from evals.errors import DataError, MissingDataError
-from evals.tasks.kept_tasks import remembered_tasks
-from evals.tasks.tasks import LoadedTask, TaskSpec
+from evals.tasks.cached import remembered_tasks
+from evals.tasks.loading import LoadedTask, TaskSpec
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from search.objective.objective import GOLD_PROBABILITY, Gains, Objective, Term
 from search.objective.race import Race, catches_up, worse
 

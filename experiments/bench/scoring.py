@@ -26,11 +26,11 @@ import torch
 
 from evals.harness import Evaluation
 from evals.engines.live.onednn_linear import fast_products
-from evals.tasks.questions import Leaf, Question
+from evals.tasks.sampling import Leaf, Question
 from evals.scores.results import Results
 from evals.engines.live.engine import LiveScorer
 from evals.engines.hf import stock_scorer
-from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
 
 ROWS = 512
 """Rows of the matrix products that measure the machine's rate."""

@@ -15,12 +15,12 @@ from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.harness import Evaluation
-from evals.tasks.kept_tasks import remembered_questions
+from evals.tasks.cached import remembered_questions
 from evals.lm_eval_files.results_file import BOOTSTRAP_ITERS
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from evals.scores.results import Results, merge_results
 from evals.suites import Suite
-from evals.tasks.tasks import LoadedTask
+from evals.tasks.loading import LoadedTask
 from experiments.errors import ExperimentError, InputError
 from experiments.evaluate.evaluate_options import DTYPES, EvaluateOptions
 from experiments.evaluate.leaderboard import metric_table, suite_table

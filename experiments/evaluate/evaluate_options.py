@@ -7,7 +7,7 @@ import torch
 
 from evals.engines.registry import engine_names
 from evals.suites import Suite, load_suite
-from evals.tasks.tasks import TaskSpec
+from evals.tasks.loading import TaskSpec
 from experiments.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from evals.scores.results import Results
 from evals.suites import Shown, Suite
-from evals.tasks.tasks import LoadedTask
+from evals.tasks.loading import LoadedTask
 from experiments.tables import cell, markdown_table
 
 

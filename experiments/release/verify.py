@@ -13,11 +13,11 @@ from safetensors import safe_open
 
 from evals.errors import DataError
 from evals.harness import Evaluation
-from evals.tasks.questions import Leaf, QuestionSets
+from evals.tasks.sampling import Leaf, QuestionSets
 from evals.scores.results import Results
 from evals.engines.live.engine import LiveScorer
 from evals.suites import load_suite
-from evals.tasks.tasks import LoadedTask, load_tasks
+from evals.tasks.loading import LoadedTask, load_tasks
 from experiments.release.card import read_verdict
 from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder, find_finished

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evals.errors import EvalError
-from evals.tasks.questions import Leaf
+from evals.tasks.sampling import Leaf
 from evals.scores.results import Results
 from experiments.report.gather import StudyFacts
 from merge.errors import MergeError

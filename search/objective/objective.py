@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evals.scores.results import Results
 from evals.scores.statistics import Interval
-from evals.tasks.tasks import LoadedTask
+from evals.tasks.loading import LoadedTask
 
 BITS_PER_BYTE = "gold_bits_per_byte"
 GOLD_PROBABILITY = "gold_prob"

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from search.objective.objective import Gains, Objective, question_values
 
 Array = NDArray[np.float64]

@@ -12,7 +12,7 @@ from scipy import stats
 
 from evals.tasks.metrics import GOLD_BITS
 from evals.scores.results import Results
-from evals.tasks.tasks import LoadedTask
+from evals.tasks.loading import LoadedTask
 from search.objective.objective import Objective, Term
 
 TRUSTED = 0.5

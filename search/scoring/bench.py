@@ -14,10 +14,10 @@ from typing import Any
 
 from evals.cache.disk_cache import DiskCache
 from evals.harness import Evaluation
-from evals.tasks.kept_tasks import remembered_tasks
-from evals.tasks.questions import Question, QuestionSets, draw_questions, refuse_search_on_test
+from evals.tasks.cached import remembered_tasks
+from evals.tasks.sampling import Question, QuestionSets, draw_questions, refuse_search_on_test
 from evals.suites import load_suite
-from evals.tasks.tasks import LoadedTask, TaskSpec
+from evals.tasks.loading import LoadedTask, TaskSpec
 from merge.engine import Merger
 from merge.execution.live import load_tokenizer
 from merge.recipe.recipe import Recipe

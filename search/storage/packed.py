@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from evals.scores.results import Cost, Results, Score
 from search.results.records import Scored, Seconds
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evals.tasks.questions import QuestionSets
+from evals.tasks.sampling import QuestionSets
 from merge.recipe.recipe import Recipe
 from search.errors import StoreError
 from search.storage.packed import unpack

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from search.archive import BATCH, Archive
 from search.claims import LEARNED, Claims
 from search.errors import StoreError

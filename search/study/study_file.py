@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evals.suites import suite_names
-from evals.tasks.tasks import TaskSpec
+from evals.tasks.loading import TaskSpec
 from search.storage.addresses import without_password
 from search.objective.constraints import Bound
 from search.samplers import sampler_names

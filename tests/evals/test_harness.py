@@ -12,10 +12,10 @@ import torch
 from evals.errors import DataError, ScoringError, TaskError
 from evals.harness import Evaluation
 from evals.tasks.metrics import GOLD_BITS
-from evals.tasks.questions import Leaf, Question, draw_questions
+from evals.tasks.sampling import Leaf, Question, draw_questions
 from evals.scores.results import merge_results
 from evals.engines.live.engine import LiveScorer
-from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
 
 SPECS = (
     TaskSpec(task="arc_easy", num_fewshot=2),

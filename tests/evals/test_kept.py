@@ -10,11 +10,11 @@ import pytest
 
 from evals.cache.disk_cache import DiskCache
 from evals.harness import Evaluation
-from evals.tasks.kept_tasks import remembered_questions, remembered_tasks
-from evals.tasks.questions import Leaf, Question
+from evals.tasks.cached import remembered_questions, remembered_tasks
+from evals.tasks.sampling import Leaf, Question
 from evals.engines.live.engine import LiveScorer
-from evals.tasks.task_index import lm_eval_folder
-from evals.tasks.tasks import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.index import lm_eval_folder
+from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
 from tests.evals.conftest import arc_rows, write_rows
 
 SPECS = (TaskSpec(task="arc_easy", num_fewshot=2), TaskSpec(task="gsm8k", num_fewshot=1), TaskSpec(task="mini_arc"))
@@ -35,7 +35,7 @@ class Starts:
             self.opened += 1
             return load_tasks(*args, **options)
 
-        monkeypatch.setattr("evals.tasks.kept_tasks.load_tasks", counting)
+        monkeypatch.setattr("evals.tasks.cached.load_tasks", counting)
         self.questions: tuple[Question, ...] = ()
 
     def evaluation(self, tokenizer: Any, **options: Any) -> Evaluation:

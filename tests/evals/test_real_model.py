@@ -12,10 +12,10 @@ import torch
 from scipy import stats
 
 from evals.harness import Evaluation
-from evals.tasks.questions import Leaf
+from evals.tasks.sampling import Leaf
 from evals.engines.live.engine import LiveScorer
 from evals.engines.hf import stock_scorer
-from evals.tasks.tasks import TaskSpec, load_tasks
+from evals.tasks.loading import TaskSpec, load_tasks
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MORE = int(os.environ.get("MERGESEARCH_REAL_QUESTIONS", "0"))

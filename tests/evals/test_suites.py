@@ -11,8 +11,8 @@ import pytest
 from evals.errors import TaskError
 from evals.scores.results import Cost, Results, Score
 from evals.suites import Suite, load_suite, suite_names
-from evals.tasks.task_index import index_folder, lm_eval_folder, read_yaml
-from evals.tasks.tasks import MINI
+from evals.tasks.index import index_folder, lm_eval_folder, read_yaml
+from evals.tasks.loading import MINI
 
 # Rows of the data set open-llm-leaderboard/contents: raw (0 to 1) and normalised (percent) as published, first of GPQA,
 # MuSR and MMLU-Pro, then of IFEval and MATH level 5; BBH and the average, normalised alone.

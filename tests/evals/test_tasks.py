@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError, TaskError
-from evals.tasks.task_index import index_folder, lm_eval_folder
-from evals.tasks.tasks import TaskSpec, load_tasks
+from evals.tasks.index import index_folder, lm_eval_folder
+from evals.tasks.loading import TaskSpec, load_tasks
 from tests.evals.conftest import arc_rows, write_rows
 
 
@@ -189,7 +189,7 @@ def test_a_hub_that_hangs_is_waited_for_a_few_seconds_only(
 
     import huggingface_hub
 
-    from evals.tasks.environment import HUB_SECONDS, ask_hub
+    from evals.tasks.lm_eval_setup import HUB_SECONDS, ask_hub
 
     asked: list[float] = []
     never = Event()
@@ -205,7 +205,7 @@ def test_a_hub_that_hangs_is_waited_for_a_few_seconds_only(
     assert HUB_SECONDS <= 4, "imports and reading of models need their share of ten seconds"
     assert not ask_hub(seconds=0.05)()
     assert asked == [0.05]
-    monkeypatch.setattr("evals.tasks.tasks.ask_hub", lambda: ask_hub(seconds=0.05))
+    monkeypatch.setattr("evals.tasks.loading.ask_hub", lambda: ask_hub(seconds=0.05))
     with pytest.raises(DataError, match=r"'piqa'.*must come from the hub.*--data DIR"):
         load_tasks([TaskSpec(task="piqa")])
     assert "the hub does not answer" in caplog.text

@@ -78,7 +78,7 @@ def test_prompts_are_made_once_for_all_models_and_found_by_the_next_evaluation(
     offline_models: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evals.prompts.building import ask_leaf
-    from evals.tasks.tasks import load_tasks
+    from evals.tasks.loading import load_tasks
 
     made = {"prompts": 0, "tasks": 0}
 
@@ -91,7 +91,7 @@ def test_prompts_are_made_once_for_all_models_and_found_by_the_next_evaluation(
         return load_tasks(*arguments, **options)
 
     monkeypatch.setattr("evals.harness.ask_leaf", asking)
-    monkeypatch.setattr("evals.tasks.kept_tasks.load_tasks", loading)
+    monkeypatch.setattr("evals.tasks.cached.load_tasks", loading)
     asked = ("base", "math", "--tasks", "mini_arc", "--limit", 8, *offline_models)
     first = run(*asked)
     assert first[0] == 0

@@ -183,7 +183,7 @@ def test_a_second_start_takes_prompts_from_the_cache(
     first = run(*asked)
     scores = (tmp_path / "out.json").read_text()
     monkeypatch.setattr("evals.harness.ask_leaf", None)
-    monkeypatch.setattr("evals.tasks.kept_tasks.Leaf", None)
+    monkeypatch.setattr("evals.tasks.cached.Leaf", None)
     assert run(*asked)[0] == first[0] == 0
     assert (tmp_path / "out.json").read_text() == scores
     assert json.loads(scores)["scores"][0]["questions"] == 8

@@ -355,8 +355,8 @@ def _rows(home: Path, given: tuple[str, bytes]) -> tuple[Any, list[str]]:
 def _use_rows(data: Path, task: str) -> None:
     """Do with rows what scoring does before a model is asked: load, draw, build every prompt."""
     from evals.harness import Evaluation
-    from evals.tasks.questions import Leaf
-    from evals.tasks.tasks import TaskSpec, load_tasks
+    from evals.tasks.sampling import Leaf
+    from evals.tasks.loading import TaskSpec, load_tasks
     from tests.tiny import make_tokenizer
 
     (loaded,) = load_tasks([TaskSpec(task=task, num_fewshot=2)], data=data)

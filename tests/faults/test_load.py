@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from experiments.study_folder.answers import AnswersFile
 from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.storage import packed

@@ -18,7 +18,7 @@ FORBIDDEN_IMPORTS = {
     "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "_pickle", "http.server", "socketserver", "xmlrpc",
     "flask", "fastapi", "uvicorn", "telnetlib", "ftplib",
 }  # fmt: skip
-LOADERS = {"merge/documents.py", "evals/tasks/task_index.py"}
+LOADERS = {"merge/documents.py", "evals/tasks/index.py"}
 """Files that give YAML a loader of their own, which must be a SafeLoader."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from evals.tasks.questions import Question, QuestionSets
+from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
 from search.scoring.judge import Judge, Stage

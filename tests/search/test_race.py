@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from evals.scores.statistics import mcnemar_exact
 from experiments.running.progress import ConsoleProgress
 from search.scoring.judge import Rivals

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from evals.tasks.questions import Question
+from evals.tasks.sampling import Question
 from experiments.study_folder.folder import FolderWriter, StudyFolder
 from experiments.study_folder.words import verdict_lines
 from merge.recipe.recipe import Recipe, load_recipes

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError
-from evals.tasks.questions import Question, QuestionSets
+from evals.tasks.sampling import Question, QuestionSets
 from experiments.running.run import Overrides
 from search.scoring.bench import Bench
 from search.study.study import parse_study

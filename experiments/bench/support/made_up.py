@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.tasks.questions import Question, QuestionSets
+from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.recipe import Recipe
 from search.scoring.judge import Judge, Stage

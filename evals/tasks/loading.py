@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from evals.tasks import local_data
-from evals.tasks.environment import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, kept_random_state, offline
+from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, kept_random_state, offline
 from evals.errors import DataError, TaskError
 from evals.tasks.metrics import canonical_metric, directions, is_multiple_choice, metric_names
-from evals.tasks.task_index import find_files, lm_eval_folder, read_yaml
+from evals.tasks.index import find_files, lm_eval_folder, read_yaml
 
 MINI = Path(__file__).parent / "mini"
 """Folder of the embedded tasks, whose names start with ``mini``."""
