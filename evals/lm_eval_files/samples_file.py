@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.lm_eval_files.results_file import split_key
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB
 from evals.scores.results import Results

@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from evals.stock_run import write_task
+from evals.reference_run import write_task
 from experiments.bench.support.contenders import Entry, Outcome, Task
 from experiments.bench.support.process import machine
 from experiments.bench.support.standings import HEAD, LOOP, Row

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.engines.live.onednn_linear import fast_products
 from evals.tasks.sampling import Leaf, Question
 from evals.scores.results import Results

@@ -14,7 +14,7 @@ from evals.tasks.availability import load_available
 from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import make_engine, weights_changed
 from evals.errors import ScoringError
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.cached import remembered_questions
 from evals.lm_eval_files.results_file import BOOTSTRAP_ITERS
 from evals.tasks.sampling import Question

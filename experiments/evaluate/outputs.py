@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.lm_eval_files.results_file import BOOTSTRAP_ITERS, lm_eval_document, to_text, versions_of_libraries
 from evals.scores.results import Results
 from evals.lm_eval_files.samples_file import sample_lines, samples_of

@@ -12,7 +12,7 @@ import typer
 from safetensors import safe_open
 
 from evals.errors import DataError
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.sampling import Leaf, QuestionSets
 from evals.scores.results import Results
 from evals.engines.live.engine import LiveScorer

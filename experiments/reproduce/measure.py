@@ -12,7 +12,7 @@ import pandas as pd
 from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import make_engine
 from evals.errors import DataError, EvalError, TaskError
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.cached import remembered_questions, remembered_tasks
 from evals.tasks.metrics import canonical_metric
 from evals.scores.results import Results

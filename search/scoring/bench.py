@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.cache.disk_cache import DiskCache
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.cached import remembered_tasks
 from evals.tasks.sampling import Question, QuestionSets, draw_questions, refuse_search_on_test
 from evals.suites import load_suite

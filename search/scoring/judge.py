@@ -10,7 +10,7 @@ import pandas as pd
 
 from evals.engines.registry import weights_changed
 from evals.errors import ScoringError, ran_out_of_memory
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.sampling import Question
 from evals.scores.results import Results, merge_results
 from merge.engine import Merger

@@ -10,7 +10,7 @@ import torch
 
 from evals.engines.registry import engine_names, make_engine, weights_changed
 from evals.errors import EngineError, ScoringError
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.sampling import Leaf
 from evals.scores.results import Results
 from evals.tasks.loading import TaskSpec, load_tasks

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evals.errors import DataError, ScoringError, TaskError
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.metrics import GOLD_BITS
 from evals.tasks.sampling import Leaf, Question, draw_questions
 from evals.scores.results import merge_results

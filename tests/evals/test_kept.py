@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evals.cache.disk_cache import DiskCache
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.cached import remembered_questions, remembered_tasks
 from evals.tasks.sampling import Leaf, Question
 from evals.engines.live.engine import LiveScorer
@@ -133,7 +133,7 @@ def test_rows_of_the_hub_are_opened_again_and_their_prompts_kept(
     first = prompts()
     kinds = [file.name.split("-")[0] for file in sorted(kept.folder.iterdir())]
     assert kinds == ["prompts", "rows", "tokens"], "what the tasks are may have changed at the hub"
-    monkeypatch.setattr("evals.harness.ask_leaf", None)
+    monkeypatch.setattr("evals.evaluation.ask_leaf", None)
     assert prompts() == first
     monkeypatch.undo()
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "arrow")

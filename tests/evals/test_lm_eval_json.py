@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.lm_eval_files.results_file import lm_eval_document, to_text, versions_of_libraries
 from evals.tasks.sampling import Leaf
 from evals.scores.results import Results

@@ -107,7 +107,7 @@ REAL = [
 
 @pytest.mark.slow
 def test_real_few_shot_examples_are_never_scored_questions(benchmark_data: Path) -> None:
-    from evals.harness import Evaluation
+    from evals.evaluation import Evaluation
 
     tasks = load_tasks(REAL, data=benchmark_data)
     sets = draw_questions(tasks, for_search=6, for_selection=6, for_test=4, seed=3)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from evals.tasks.sampling import Leaf
 from evals.engines.live.engine import LiveScorer
 from evals.engines.hf import stock_scorer

@@ -90,7 +90,7 @@ def test_prompts_are_made_once_for_all_models_and_found_by_the_next_evaluation(
         made["tasks"] += 1
         return load_tasks(*arguments, **options)
 
-    monkeypatch.setattr("evals.harness.ask_leaf", asking)
+    monkeypatch.setattr("evals.evaluation.ask_leaf", asking)
     monkeypatch.setattr("evals.tasks.cached.load_tasks", loading)
     asked = ("base", "math", "--tasks", "mini_arc", "--limit", 8, *offline_models)
     first = run(*asked)

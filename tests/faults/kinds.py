@@ -354,7 +354,7 @@ def _rows(home: Path, given: tuple[str, bytes]) -> tuple[Any, list[str]]:
 
 def _use_rows(data: Path, task: str) -> None:
     """Do with rows what scoring does before a model is asked: load, draw, build every prompt."""
-    from evals.harness import Evaluation
+    from evals.evaluation import Evaluation
     from evals.tasks.sampling import Leaf
     from evals.tasks.loading import TaskSpec, load_tasks
     from tests.tiny import make_tokenizer

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from evals.harness import Evaluation
+from evals.evaluation import Evaluation
 from merge.engine import Merger
 from search.errors import SearchStoppedError
 from search.study.study import parse_study

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from evals.stock_run import StockRun, gold_score
+from evals.reference_run import StockRun, gold_score
 from search.objective.objective import Term
 from search.results.records import Outlook, TrialRecord, Verdict
 from search.study.study import LoadedStudy
