@@ -11,7 +11,7 @@ import torch
 from merge.checkpoint.checkpoint import Checkpoint
 from merge.planning.compatibility import Differences
 from merge.errors import RecipeError
-from merge.architecture.inferred import is_inferred, outer_depth
+from merge.architecture.mergekit_layout import is_inferred, outer_depth
 from merge.architecture.layers import (
     COUNT_KEYS,
     comes_first,
