@@ -17,7 +17,7 @@ from merge.memory.ahead import prepared_ahead
 from merge.memory.arena import Room
 from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.chat_template import chat_template
-from merge.checkpoint.checkpoint import Checkpoint, PlannedCheckpoint, open_checkpoint
+from merge.checkpoint.reader import Checkpoint, PlannedCheckpoint, open_checkpoint
 from merge.errors import CheckpointError
 from merge.kernels.group import Group
 from merge.execution.live import LiveState, MergeStats

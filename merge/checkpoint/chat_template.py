@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
-from merge.checkpoint.checkpoint import Checkpoint
+from merge.checkpoint.reader import Checkpoint
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, RecipeError, did_you_mean
 from merge.recipe.recipe import Recipe

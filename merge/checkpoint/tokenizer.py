@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merge.checkpoint.checkpoint import Checkpoint
+from merge.checkpoint.reader import Checkpoint
 from merge.errors import CheckpointError, RecipeError, did_you_mean
 from merge.recipe.recipe import Recipe
 

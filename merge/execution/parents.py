@@ -9,7 +9,7 @@ from torch import Tensor
 
 from merge.native import fused
 from merge.kernels.arithmetic import Arithmetic
-from merge.checkpoint.checkpoint import Checkpoint
+from merge.checkpoint.reader import Checkpoint
 from merge.errors import CheckpointError
 from merge.kernels.group import Group, Operand
 from merge.architecture.layers import is_recomputed

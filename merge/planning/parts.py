@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from merge.checkpoint.checkpoint import Checkpoint
+from merge.checkpoint.reader import Checkpoint
 from merge.planning.compatibility import Differences
 from merge.errors import RecipeError
 from merge.architecture.layers import Layers, find_layers

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from merge.checkpoint.checkpoint import Checkpoint
+from merge.checkpoint.reader import Checkpoint
 from merge.planning.compatibility import Differences
 from merge.errors import RecipeError
 from merge.architecture.mergekit_layout import is_inferred, outer_depth

@@ -17,7 +17,7 @@ from tests.merge.parents import tensors_of, write_model
 def test_what_the_reference_refuses_is_refused_before_a_weight_is_read(
     case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merge.checkpoint.checkpoint.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("merge.checkpoint.reader.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
     models = SHARED / "golden" / "models"
     code, out, err = run(case / "recipe.yaml", tmp_path / "out", "--compat", "mergekit", "--models-root", models)
     assert (code, out) == (2, "")
@@ -187,7 +187,7 @@ def test_a_stage_cannot_be_written_elsewhere(home: Path, name: str) -> None:
 def test_a_model_of_a_later_stage_that_is_not_there_is_told_before_anything_is_merged(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merge.checkpoint.checkpoint.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("merge.checkpoint.reader.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
     second = {"merge_method": "passthrough", "models": [{"model": "nowhere"}], "base_model": "first"}
     code, _, err = run(recipe(home, LINEAR | {"name": "first"}, second), home / "out", "--models-root", home / "models")
     assert code == 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.cli import app
-from merge.checkpoint.checkpoint import Checkpoint
+from merge.checkpoint.reader import Checkpoint
 from merge.errors import CheckpointError
 from merge.checkpoint.safetensors_file import read_headers
 from tests.faults.kinds import safetensors

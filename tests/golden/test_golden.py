@@ -138,7 +138,7 @@ def test_default_mode_agrees_where_it_means_the_same(
 def test_wrong_recipes_are_refused_before_weights_are_read(
     golden: Path, case: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merge.checkpoint.checkpoint.safe_open", lambda *_, **__: pytest.fail("a weight was read"))
+    monkeypatch.setattr("merge.checkpoint.reader.safe_open", lambda *_, **__: pytest.fail("a weight was read"))
     with pytest.raises(MergeError):
         Merger(models, compat=True).check(recipes_of(case)[-1])
 

@@ -199,7 +199,7 @@ def test_a_chain_of_slerps_gives_what_its_steps_give_one_by_one(family: Path, tm
 def test_a_later_stage_is_checked_before_the_first_is_merged(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], words: str
 ) -> None:
-    monkeypatch.setattr("merge.checkpoint.checkpoint.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("merge.checkpoint.reader.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
     (tmp_path / "chain.yaml").write_text(yaml.safe_dump_all([slerp("a", "b", 0.5, name="one"), last]))
     with pytest.raises(RecipeError, match=words):
         merge_stages(load_recipes(tmp_path / "chain.yaml"), tmp_path / "out", models_roots=[family])

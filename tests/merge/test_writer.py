@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from merge.output import writer
-from merge.checkpoint.checkpoint import open_checkpoint
+from merge.checkpoint.reader import open_checkpoint
 from merge.engine import Merger
 from merge.errors import CheckpointError, OutputError
 from merge.checkpoint.safetensors_file import read_headers, write_tensor

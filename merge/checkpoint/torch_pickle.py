@@ -8,7 +8,7 @@ from torch import Tensor
 
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError
-from merge.checkpoint.links import names_file_beside
+from merge.checkpoint.symlinks import names_file_beside
 from merge.checkpoint.safetensors_file import Header
 
 LARGEST = 50_000_000

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.checkpoint.links import check_links
+from merge.checkpoint.symlinks import check_links
 from merge.checkpoint.safetensors_file import Header, read_headers
 
 _REFUSED = {

@@ -10,12 +10,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from merge.checkpoint.adapter import Adapter
-from merge.checkpoint.cut_files import tell_of_cut_files
+from merge.checkpoint.lora import Adapter
+from merge.checkpoint.truncation import tell_of_cut_files
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.checkpoint.links import check_links, names_file_beside
-from merge.checkpoint.pickled import open_pickled
+from merge.checkpoint.symlinks import check_links, names_file_beside
+from merge.checkpoint.torch_pickle import open_pickled
 from merge.planning.planned import Plan
 from merge.recipe.references import parse, resolve
 from merge.checkpoint.safetensors_file import Header, read_headers
