@@ -14,7 +14,7 @@ from merge.architecture.layers import is_recomputed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from merge.execution.live import LiveState
+    from merge.execution.live_state import LiveState
 
 TOGETHER = 256 << 20
 """Bytes of parents whose merges are prepared before the first of them runs; what they need lives as long."""

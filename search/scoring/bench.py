@@ -19,7 +19,7 @@ from evals.tasks.sampling import Question, QuestionSets, draw_questions, refuse_
 from evals.suites import load_suite
 from evals.tasks.loading import LoadedTask, TaskSpec
 from merge.engine import Merger
-from merge.execution.live import load_tokenizer
+from merge.execution.live_state import load_tokenizer
 from merge.recipe.recipe import Recipe
 from search.scoring.judge import Judge, Stage
 from search.scoring.live_models import LiveModels

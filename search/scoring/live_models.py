@@ -14,7 +14,7 @@ from torch import nn
 
 from evals.engines.registry import make_engine
 from merge.engine import Merger
-from merge.execution.live import new_live_model
+from merge.execution.live_state import new_live_model
 from merge.recipe.recipe import Recipe
 
 KEPT = 8

@@ -287,7 +287,7 @@ def _model(home: Path, given: tuple[str, bytes]) -> tuple[Any, list[str]]:
 def _use_model(home: Path) -> None:
     """Do with a model folder what scoring and merging do: vocabulary, live model, tokenizer, a chat, its weights."""
     from merge.engine import Merger
-    from merge.execution.live import load_tokenizer, new_live_model
+    from merge.execution.live_state import load_tokenizer, new_live_model
     from merge.recipe.recipe import Recipe
 
     forms: tuple[dict[str, object], ...] = ({}, {"tokenizer_source": "union", "chat_template": "auto"})

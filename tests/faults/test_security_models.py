@@ -12,7 +12,7 @@ import torch
 from experiments.cli import app
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
-from merge.execution.live import load_tokenizer, new_live_model
+from merge.execution.live_state import load_tokenizer, new_live_model
 from merge.recipe.recipe import Recipe, load_recipes
 from tests.faults.kinds import of
 from tests.faults.mutations import bomb

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from merge.engine import Merger
 from merge.errors import CheckpointError, CompatibilityError, NumericalError, RecipeError
-from merge.execution.live import new_live_model
+from merge.execution.live_state import new_live_model
 from merge.recipe.recipe import Recipe
 from tests.merge.parents import recipe_of, tensors_of, write_adapter, write_model
 

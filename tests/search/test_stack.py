@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evals.engines.live.engine import LiveScorer
 from merge.engine import Merger
 from merge.errors import RecipeError
-from merge.execution.live import load_tokenizer, new_live_model
+from merge.execution.live_state import load_tokenizer, new_live_model
 from merge.recipe.recipe import Recipe
 from search.errors import SpaceError
 from search.space.family import Family

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from merge.engine import Merger
-from merge.execution.live import new_live_model
+from merge.execution.live_state import new_live_model
 from search.scoring.bench import SHELF, Bench
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
