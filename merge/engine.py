@@ -19,9 +19,9 @@ from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.chat_template import chat_template
 from merge.checkpoint.reader import Checkpoint, PlannedCheckpoint, open_checkpoint
 from merge.errors import CheckpointError
-from merge.kernels.group import Group
+from merge.kernels.inputs import Group
 from merge.execution.live_state import LiveState, MergeStats
-from merge.kernels.masks import CounterDraws, StreamDraws
+from merge.kernels.random_draws import CounterDraws, StreamDraws
 from merge.method import AbstractFused, Kernel
 from merge.execution.operands import Parents, Run, is_finite
 from merge.planning.plan import Planner, torch_dtype

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from merge.native.fused import Pass
-from merge.kernels.group import Group
+from merge.kernels.inputs import Group
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]
 Cut: TypeAlias = Literal["common", "base", "none"]

@@ -11,9 +11,9 @@ from merge.native import fused
 from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.reader import Checkpoint
 from merge.errors import CheckpointError
-from merge.kernels.group import Group, Operand
+from merge.kernels.inputs import Group, Operand
 from merge.architecture.layers import is_recomputed
-from merge.kernels.masks import AbstractDraws
+from merge.kernels.random_draws import AbstractDraws
 from merge.planning.plan import outer_name
 from merge.planning.planned import Ingredient, TensorPlan
 from merge.memory.prepared import Facts

@@ -1,99 +1,139 @@
-"""Random masks, nested in density: the same uniform number decides an entry at every density.
+"""Which entries of a task vector are kept: the largest, a band of them, at random, or at random by rank."""
 
-The numbers come from a counter-based generator keyed by (seed, model, tensor name), so neither the order of
-tensors and models nor the number of threads matters, and neighbouring candidates differ only where they should.
-
-Source: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox).
-"""
-
-import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.keeping import AbstractKeep, Random, Stored, limit_of
-from merge.memory.prepared import Facts
+STEPS = 1 << 16
+"""How finely a probability is met by fields of 16-bit integers."""
 
 
-class AbstractDraws(ABC):
-    """Where the random numbers of a merge come from."""
-
-    @abstractmethod
-    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:
-        """Return the mask that keeps each entry with its probability.
-
-        Args:
-            key: Model reference and tensor name.
-            probability: One number, or one per entry.
-            size: Number of entries.
-            like: A tensor of the device and dtype at hand.
-        """
+class AbstractKeep(ABC):
+    """Tells the entries that are kept from those that are dropped."""
 
     @abstractmethod
-    def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:
-        """Return an int16 per entry, uniform over its range."""
-
-    def version(self) -> object:
-        """Return what tells two sources apart that give other numbers."""
-        return None
+    def __call__(self, span: slice, entries: Tensor) -> Tensor:
+        """Return 1 for each entry of a span that is kept, else 0, in the dtype of the entries."""
 
 
-class CounterDraws(AbstractDraws):
-    """Draws that depend on seed, model and tensor name alone.
-
-    A field of 16-bit integers is made once per tensor and kept; a density is met to 1 / 65536.
+@dataclass(frozen=True)
+class Cut(AbstractKeep):
+    """The entries of magnitude above a threshold.
 
     Args:
-        seed: The merge's seed.
-        facts: Keeps the fields.
+        threshold: Entries above it are in.
+        first: Entries equal to it are in from this index...
+        last: ...up to but without this one.
     """
 
-    def __init__(self, seed: int, facts: Facts) -> None:
-        self.seed = seed
-        self._facts = facts
+    threshold: float
+    first: int
+    last: int
 
-    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:
-        """Return the mask that keeps each entry with its probability."""
-        if isinstance(probability, Tensor):
-            raise TypeError("probability: must be one number, got one per entry; compare the field with a limit")
-        return Random(self.field(key, size, like), limit_of(probability))
-
-    def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:
-        """Return an int16 per entry, uniform over its range."""
-        return self._facts.tensor(("field", key), lambda: self._made(key, size).to(like.device), version=self.seed)
-
-    def version(self) -> object:
-        """Return the seed."""
-        return self.seed
-
-    def _made(self, key: tuple[str, str], size: int) -> Tensor:
-        digest = hashlib.sha256("\0".join((str(self.seed), *key)).encode()).digest()
-        words = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw((size + 3) // 4)
-        return torch.from_numpy(np.asarray(words).astype("<u8", copy=False).view("<i2")[:size])
+    def __call__(self, span: slice, entries: Tensor) -> Tensor:
+        """Return 1 for each entry that is in, else 0."""
+        start, magnitudes = span.start or 0, entries.abs()
+        low, high = (min(max(place - start, 0), entries.numel()) for place in (self.first, self.last))
+        magnitudes[:low].gt_(self.threshold)
+        magnitudes[low:high].ge_(self.threshold)
+        magnitudes[max(low, high) :].gt_(self.threshold)
+        return magnitudes
 
 
-class StreamDraws(AbstractDraws):
-    """The reference's draws: one stream of numbers, in the order of tensors and models.
+@dataclass(frozen=True)
+class Band(AbstractKeep):
+    """What is inside one cut and outside another, which has fewer entries.
 
     Args:
-        seed: What the reference's global generator was seeded with.
+        kept: The wider cut.
+        dropped: The narrower one.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+    kept: Cut
+    dropped: Cut
 
-    def skip(self, count: int) -> None:
-        """Leave out so many numbers, which the reference uses up before its first mask."""
-        torch.rand(count, generator=self._generator)
+    def __call__(self, span: slice, entries: Tensor) -> Tensor:
+        """Return 1 for each entry between the cuts, else 0."""
+        return self.kept(span, entries).sub_(self.dropped(span, entries))
 
-    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:  # noqa: ARG002
-        """Return the next mask of the stream; drawn now, whole."""
-        dtype = torch.bfloat16 if like.dtype == torch.bfloat16 else torch.float32
-        chance = probability if isinstance(probability, Tensor) else torch.full((size,), probability, dtype=dtype)
-        return Stored(torch.bernoulli(chance.reshape(-1).cpu(), generator=self._generator).to(like))
 
-    def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:  # noqa: ARG002
-        """Refuse: a stream has no numbers of its own for a tensor."""
-        raise TypeError("a stream of draws has masks only; use CounterDraws")
+@dataclass(frozen=True, eq=False)
+class Random(AbstractKeep):
+    """Entries whose random number lies below a limit.
+
+    Args:
+        field: A random int16 per entry.
+        limit: Entries below it are in.
+    """
+
+    field: Tensor
+    limit: int
+
+    def __call__(self, span: slice, entries: Tensor) -> Tensor:
+        """Return 1 for each entry that is drawn, else 0."""
+        return _below(self.field[span], self.limit, entries)
+
+
+@dataclass(frozen=True, eq=False)
+class RankedRandom(AbstractKeep):
+    """Entries whose random number lies below a limit that grows with their rank in their row.
+
+    The probability is ``lowest + 2 * spread * rank / (row - 1)``, and in the middle for rows of one entry.
+
+    Args:
+        field: A random int16 per entry.
+        rank: The place of each entry in its row by magnitude; from 0 as int32, or from -32768 as int16.
+        row: Entries of a row.
+        lowest: Probability of the smallest entry of a row.
+        spread: Half of what the largest has more.
+    """
+
+    field: Tensor
+    rank: Tensor
+    row: int
+    lowest: float
+    spread: float
+
+    def __call__(self, span: slice, entries: Tensor) -> Tensor:
+        """Return 1 for each entry that is drawn, else 0."""
+        rank = self.rank[span].float()
+        if self.rank.dtype == torch.int16:
+            rank += STEPS // 2
+        share = rank / (self.row - 1) if self.row > 1 else torch.full_like(rank, 0.5)
+        chance = share * 2 * self.spread + self.lowest
+        limit = (chance * STEPS).round().clamp(0, STEPS - 1) - STEPS // 2
+        return _below(self.field[span].float(), limit, entries)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(AbstractKeep):
+    """Entries that a mask names.
+
+    Args:
+        mask: 1 or 0 per entry.
+    """
+
+    mask: Tensor
+
+    def __call__(self, span: slice, entries: Tensor) -> Tensor:
+        """Return the mask's entries."""
+        return self.mask[span].to(entries.dtype)
+
+    @classmethod
+    def of(cls, places: Tensor, size: int) -> "Stored":
+        """Keep the entries at some places of a tensor."""
+        mask = torch.zeros(size, dtype=torch.float32, device=places.device)
+        mask[places] = 1
+        return cls(mask)
+
+
+def limit_of(probability: float) -> int:
+    """Return the limit below which an int16 lies with a probability."""
+    return min(round(probability * STEPS), STEPS - 1) - STEPS // 2
+
+
+def _below(field: Tensor, limit: int | Tensor, entries: Tensor) -> Tensor:
+    """Return 1 and 0 as floats: a comparison into a float tensor is several times faster than into a bool one."""
+    return torch.lt(field, limit, out=torch.empty_like(entries))

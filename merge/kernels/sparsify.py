@@ -15,10 +15,10 @@ from torch import Tensor
 from merge.native import fused
 
 from merge.native import fused_ranking
-from merge.kernels.group import Group, Operand
-from merge.kernels.keeping import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
-from merge.kernels.kept_norms import norms
-from merge.kernels.selection import magnitude_cut
+from merge.kernels.inputs import Group, Operand
+from merge.kernels.masks import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
+from merge.kernels.mask_norms import norms
+from merge.kernels.top_k import magnitude_cut
 
 Sparsify = Callable[["TaskVector"], AbstractKeep | None]
 

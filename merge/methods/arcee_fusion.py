@@ -14,7 +14,7 @@ from torch import Tensor
 from merge.native import fused
 
 from merge.native import fused_overlap
-from merge.kernels.group import Group
+from merge.kernels.inputs import Group
 from merge.method import AbstractFused, AbstractMethod, Kernel, whole_tensor
 
 _ROWS = 1 << 17

@@ -9,8 +9,8 @@ norm of each tensor, which is 1 / density only on average.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from merge.kernels.consensus import Combination, task_vectors
-from merge.kernels.group import Group
+from merge.kernels.combination import Combination, task_vectors
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
 from merge.kernels.sparsify import at_random
 

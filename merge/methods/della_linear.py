@@ -8,8 +8,8 @@ Source: P. T. Deep, R. Bhardwaj, S. Poria, "DELLA-Merging", 2024.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from merge.kernels.consensus import Combination, task_vectors
-from merge.kernels.group import Group
+from merge.kernels.combination import Combination, task_vectors
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
 from merge.kernels.sparsify import by_rank, rank_fault
 

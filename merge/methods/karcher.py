@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.consensus import WeightedSum
-from merge.kernels.group import Group, Matrix
+from merge.kernels.combination import WeightedSum
+from merge.kernels.inputs import Group, Matrix
 from merge.method import AbstractMethod, Kernel, number, whole, whole_tensor
 
 Vector: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"

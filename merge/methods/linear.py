@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from merge.kernels.consensus import WeightedSum
-from merge.kernels.group import Group
+from merge.kernels.combination import WeightedSum
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, flag, per_model, sum_fault
 
 

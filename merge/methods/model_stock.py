@@ -12,8 +12,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from merge.kernels.consensus import Combination, task_vectors
-from merge.kernels.group import Group
+from merge.kernels.combination import Combination, task_vectors
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, flag, whole_tensor
 
 

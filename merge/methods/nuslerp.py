@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge.kernels.consensus import Combination, WeightedSum, task_vectors
-from merge.kernels.group import Group
+from merge.kernels.combination import Combination, WeightedSum, task_vectors
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, flag, per_model, whole_tensor
 
 

@@ -8,8 +8,8 @@ zero; the name is mergekit's.
 
 from dataclasses import dataclass
 
-from merge.kernels.consensus import WeightedSum
-from merge.kernels.group import Group
+from merge.kernels.combination import WeightedSum
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, per_model
 
 

@@ -7,7 +7,7 @@ Source: mergekit's method of this name.
 
 from dataclasses import dataclass
 
-from merge.kernels.group import Group
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, number
 from merge.kernels.overlap import Overlap
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.group import Group
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, number, whole_tensor
 from merge.kernels.overlap import Overlap, counted
 

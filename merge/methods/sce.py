@@ -13,11 +13,11 @@ from torch import Tensor
 from merge.native import fused
 
 from merge.native import fused_overlap
-from merge.kernels.group import Group
-from merge.kernels.keeping import Cut
+from merge.kernels.inputs import Group
+from merge.kernels.masks import Cut
 from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor
 from merge.kernels.overlap import added, raws
-from merge.kernels.selection import Scores
+from merge.kernels.top_k import Scores
 
 
 @dataclass(frozen=True)

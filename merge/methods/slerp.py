@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.consensus import WeightedSum
-from merge.kernels.group import Group
+from merge.kernels.combination import WeightedSum
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, number, whole_tensor
 
 PARALLEL = 0.9995

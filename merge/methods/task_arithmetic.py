@@ -7,8 +7,8 @@ Source: G. Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023.
 
 from dataclasses import dataclass
 
-from merge.kernels.consensus import Combination, task_vectors
-from merge.kernels.group import Group
+from merge.kernels.combination import Combination, task_vectors
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
 
 

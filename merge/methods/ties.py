@@ -8,8 +8,8 @@ Source: P. Yadav et al., "TIES-Merging: Resolving Interference When Merging Mode
 
 from dataclasses import dataclass
 
-from merge.kernels.consensus import Combination, task_vectors
-from merge.kernels.group import Group
+from merge.kernels.combination import Combination, task_vectors
+from merge.kernels.inputs import Group
 from merge.method import AbstractMethod, Kernel, flag, number, per_model
 from merge.kernels.sparsify import largest
 

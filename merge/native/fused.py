@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from merge.native import native
-from merge.kernels.keeping import AbstractKeep, Band, Cut, Random, RankedRandom
+from merge.kernels.masks import AbstractKeep, Band, Cut, Random, RankedRandom
 
 if TYPE_CHECKING:
     from merge.kernels.sparsify import TaskVector

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from merge.native.fused import LANES, Pass, floats, loops, sources, target
-from merge.kernels.keeping import Cut
+from merge.kernels.masks import Cut
 
 
 def ram(out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], epsilon: float, factors: Sequence[float]) -> Pass:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from merge.native.fused import loops, sources
-from merge.kernels.keeping import Cut
+from merge.kernels.masks import Cut
 
 
 def nth_largest(tensor: Tensor, base: Tensor | None, count: int) -> tuple[int, int, int]:

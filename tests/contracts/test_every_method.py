@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.group import Group
-from merge.kernels.masks import CounterDraws, StreamDraws
+from merge.kernels.inputs import Group
+from merge.kernels.random_draws import CounterDraws, StreamDraws
 from merge.method import AbstractMethod
 from merge.methods import get_method, method_names, source_of
 from merge.memory.prepared import Facts

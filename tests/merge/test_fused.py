@@ -16,15 +16,15 @@ from merge.native import fused_ranking
 
 from merge.native import native
 
-from merge.kernels import kept_norms
-from merge.kernels.group import Group
-from merge.kernels.keeping import Cut, Random, limit_of
-from merge.kernels.masks import CounterDraws
+from merge.kernels import mask_norms as kept_norms
+from merge.kernels.inputs import Group
+from merge.kernels.masks import Cut, Random, limit_of
+from merge.kernels.random_draws import CounterDraws
 from merge.method import AbstractFused, AbstractMethod
 from merge.methods import get_method, method_names
 from merge.methods.ties import Ties
 from merge.memory.prepared import Facts
-from merge.kernels.selection import magnitude_cut
+from merge.kernels.top_k import magnitude_cut
 from merge.kernels.sparsify import TaskVector, largest
 from tests.contracts.test_every_method import instance
 

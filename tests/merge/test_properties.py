@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.group import BLOCK, Group, Operand
-from merge.kernels.masks import CounterDraws
+from merge.kernels.inputs import BLOCK, Group, Operand
+from merge.kernels.random_draws import CounterDraws
 from merge.method import AbstractMethod
 from merge.methods.breadcrumbs import Breadcrumbs
 from merge.methods.dare_linear import DareLinear

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from merge.kernels.arithmetic import Arithmetic
 from merge.engine import Merger
 from merge.errors import CompatibilityError, RecipeError
-from merge.kernels.group import Group
+from merge.kernels.inputs import Group
 from merge.methods.nuslerp import NuSlerp
 from merge.recipe.recipe import Recipe
 from tests.merge.parents import recipe_of, tensors_of, write_model

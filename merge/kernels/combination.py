@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from merge.native import fused
-from merge.kernels.group import Group, Operand
+from merge.kernels.inputs import Group, Operand
 from merge.method import AbstractFused, Kernel
 from merge.kernels.sparsify import Sparsify, TaskVector
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from merge.native import fused
 
 from merge.native import fused_ranking
-from merge.kernels.group import Group
-from merge.kernels.keeping import Cut
+from merge.kernels.inputs import Group
+from merge.kernels.masks import Cut
 
 if TYPE_CHECKING:
     from merge.kernels.sparsify import TaskVector

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from merge.native import fused
-from merge.kernels.keeping import STEPS, AbstractKeep, Random
+from merge.kernels.masks import STEPS, AbstractKeep, Random
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merge.native import fused
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.masks import AbstractDraws, CounterDraws
+from merge.kernels.random_draws import AbstractDraws, CounterDraws
 from merge.memory.prepared import Facts
 
 BLOCK = 1 << 15
