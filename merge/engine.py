@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from merge.native import fused
-from merge.memory.ahead import prepared_ahead
-from merge.memory.arena import Room
+from merge.memory.prefetch import prepared_ahead
+from merge.memory.large_pages import Room
 from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.chat_template import chat_template
 from merge.checkpoint.reader import Checkpoint, PlannedCheckpoint, open_checkpoint
@@ -26,9 +26,9 @@ from merge.method import AbstractFused, Kernel
 from merge.execution.operands import Parents, Run, is_finite
 from merge.planning.plan import Planner, torch_dtype
 from merge.planning.planned import Plan, TensorPlan
-from merge.memory.prepared import Facts
+from merge.memory.cache import Facts
 from merge.recipe.recipe import Recipe
-from merge.memory.shelf import Shelf
+from merge.memory.shared_files import Shelf
 from merge.execution.steps import LiveSteps, Step
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 from merge.output.writer import Donor, FolderOptions, check_apart, write_folder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from merge.memory.arena import settle
+from merge.memory.large_pages import settle
 from merge.checkpoint.chat_template import chat_template
 from merge.errors import CheckpointError, CompatibilityError
 from merge.architecture.layers import is_head

@@ -16,9 +16,9 @@ from merge.architecture.layers import is_recomputed
 from merge.kernels.random_draws import AbstractDraws
 from merge.planning.plan import outer_name
 from merge.planning.planned import Ingredient, TensorPlan
-from merge.memory.prepared import Facts
+from merge.memory.cache import Facts
 from merge.recipe.recipe import Recipe
-from merge.memory.shelf import Shelf
+from merge.memory.shared_files import Shelf
 from merge.checkpoint.tokenizer import Vocabulary
 
 MOST_GROUPS = 20_000

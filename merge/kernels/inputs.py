@@ -12,7 +12,7 @@ from torch import Tensor
 from merge.native import fused
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.random_draws import AbstractDraws, CounterDraws
-from merge.memory.prepared import Facts
+from merge.memory.cache import Facts
 
 BLOCK = 1 << 15
 """Entries per block: temporaries stay in a core's cache, and torch runs operations of this size on one thread.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.masks import AbstractKeep, Random, Stored, limit_of
-from merge.memory.prepared import Facts
+from merge.memory.cache import Facts
 
 
 class AbstractDraws(ABC):

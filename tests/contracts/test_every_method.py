@@ -11,7 +11,7 @@ from merge.kernels.inputs import Group
 from merge.kernels.random_draws import CounterDraws, StreamDraws
 from merge.method import AbstractMethod
 from merge.methods import get_method, method_names, source_of
-from merge.memory.prepared import Facts
+from merge.memory.cache import Facts
 
 SHAPES = [(6, 5), (7,), (1,), (1, 1), (300, 257)]
 

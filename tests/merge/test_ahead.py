@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from merge.memory.ahead import prepared_ahead
+from merge.memory.prefetch import prepared_ahead
 
 
 def test_items_come_in_order_and_the_next_ones_are_prepared_meanwhile() -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from merge.memory.arena import CHUNK, Arena, Room, settle
+from merge.memory.large_pages import CHUNK, Arena, Room, settle
 
 
 def test_what_is_kept_is_a_copy_of_its_own() -> None:

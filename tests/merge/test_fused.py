@@ -23,7 +23,7 @@ from merge.kernels.random_draws import CounterDraws
 from merge.method import AbstractFused, AbstractMethod
 from merge.methods import get_method, method_names
 from merge.methods.ties import Ties
-from merge.memory.prepared import Facts
+from merge.memory.cache import Facts
 from merge.kernels.top_k import magnitude_cut
 from merge.kernels.sparsify import TaskVector, largest
 from tests.contracts.test_every_method import instance

@@ -23,7 +23,7 @@ from merge.methods.linear import Linear
 from merge.methods.slerp import Slerp
 from merge.methods.task_arithmetic import TaskArithmetic
 from merge.methods.ties import Ties
-from merge.memory.prepared import Facts
+from merge.memory.cache import Facts
 from merge.kernels.sparsify import Sparsify, TaskVector, at_random, between, by_rank, largest
 
 SHAPES = array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=40)

@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 from torch import Tensor
 
-from merge.memory.arena import Arena
+from merge.memory.large_pages import Arena
 
 T = TypeVar("T")
 
