@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from merge.native import fused
+from merge.native import tensors as fused
 from merge.memory.prefetch import prepared_ahead
 from merge.memory.large_pages import Room
 from merge.kernels.arithmetic import Arithmetic

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from merge.native.fused import Pass
+from merge.native.tensors import Pass
 from merge.kernels.inputs import Group
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]

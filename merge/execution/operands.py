@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from merge.native import fused
+from merge.native import tensors as fused
 from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.reader import Checkpoint
 from merge.errors import CheckpointError

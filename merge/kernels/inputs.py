@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.native import fused
+from merge.native import tensors as fused
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.random_draws import AbstractDraws, CounterDraws
 from merge.memory.cache import Facts

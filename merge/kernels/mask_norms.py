@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from merge.native import fused
+from merge.native import tensors as fused
 from merge.kernels.masks import STEPS, AbstractKeep, Random
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.native import fused
+from merge.native import tensors as fused
 
-from merge.native import fused_overlap
+from merge.native import overlap as fused_overlap
 from merge.kernels.inputs import Group
 from merge.method import AbstractFused
 

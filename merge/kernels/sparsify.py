@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from merge.native import fused
+from merge.native import tensors as fused
 
-from merge.native import fused_ranking
+from merge.native import ranking as fused_ranking
 from merge.kernels.inputs import Group, Operand
 from merge.kernels.masks import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
 from merge.kernels.mask_norms import norms

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge.native import fused
+from merge.native import tensors as fused
 
-from merge.native import fused_overlap
+from merge.native import overlap as fused_overlap
 from merge.kernels.inputs import Group
 from merge.kernels.masks import Cut
 from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from merge.native import native
+from merge.native import compiler as native
 from tests.experiments.test_cli import run
 from tests.search.studies import tiny_study
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge.native import fused
+from merge.native import tensors as fused
 
-from merge.native import fused_overlap
+from merge.native import overlap as fused_overlap
 
-from merge.native import fused_ranking
+from merge.native import ranking as fused_ranking
 
-from merge.native import native
+from merge.native import compiler as native
 
 from merge.kernels import mask_norms as kept_norms
 from merge.kernels.inputs import Group

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.native.fused import loops, sources
+from merge.native.tensors import loops, sources
 from merge.kernels.masks import Cut
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.native.fused import LANES, Pass, floats, loops, sources, target
+from merge.native.tensors import LANES, Pass, floats, loops, sources, target
 from merge.kernels.masks import Cut
 
 

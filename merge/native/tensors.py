@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.native import native
+from merge.native import compiler as native
 from merge.kernels.masks import AbstractKeep, Band, Cut, Random, RankedRandom
 
 if TYPE_CHECKING:
