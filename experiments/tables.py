@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from merge.output.card import as_text
+from merge.output.model_card import as_text
 from search.results.records import TrialRecord
 
 LEADING = ("number", "name", "family", "kind", "part", "state", "reason", "seconds")

@@ -31,7 +31,7 @@ from merge.recipe.recipe import Recipe
 from merge.memory.shared_files import Shelf
 from merge.execution.steps import LiveSteps, Step
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
-from merge.output.writer import Donor, FolderOptions, check_apart, write_folder
+from merge.output.model_folder import Donor, FolderOptions, check_apart, write_folder
 
 AHEAD = 2
 """Tensors of a folder that are prepared while one is written; each takes memory like that of the one."""

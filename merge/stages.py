@@ -9,8 +9,8 @@ from merge.errors import CheckpointError, RecipeError
 from merge.output.interrupts import held_interrupts
 from merge.recipe.recipe import Recipe
 from merge.recipe.references import parse
-from merge.output.workplace import work_folder
-from merge.output.writer import check_free
+from merge.output.work_folder import work_folder
+from merge.output.model_folder import check_free
 
 
 def merge_stages(  # noqa: D417

@@ -13,7 +13,7 @@ from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder
 from experiments.release.licences import Licence
 from experiments.tables import parents_against_winner, to_markdown
-from merge.output.card import as_text, fenced
+from merge.output.model_card import as_text, fenced
 from merge.methods import get_method
 from merge.recipe.recipe import Recipe
 from search.study.study import LoadedStudy

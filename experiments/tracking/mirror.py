@@ -12,7 +12,7 @@ from experiments.tracking.naming import safe_name
 from experiments.tracking.entries import TAG, log_metrics, log_questions, log_values, milliseconds, record_tags
 from experiments.tracking.mirrored import Mirrored
 from experiments.tracking.store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store
-from merge.output.card import as_text
+from merge.output.model_card import as_text
 from search.results.records import TrialRecord, Verdict
 
 DIGEST = "mergesearch.digest"

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from merge.output import writer
+from merge.output import model_folder as writer
 from merge.checkpoint.reader import open_checkpoint
 from merge.engine import Merger
 from merge.errors import CheckpointError, OutputError
