@@ -24,8 +24,8 @@ from merge.execution.live_state import LiveState, MergeStats
 from merge.kernels.random_draws import CounterDraws, StreamDraws
 from merge.method import AbstractFused, Kernel
 from merge.execution.operands import Parents, Run, is_finite
-from merge.planning.plan import Planner, torch_dtype
-from merge.planning.planned import Plan, TensorPlan
+from merge.planning.planner import Planner, torch_dtype
+from merge.planning.plan import Plan, TensorPlan
 from merge.memory.cache import Facts
 from merge.recipe.recipe import Recipe
 from merge.memory.shared_files import Shelf

@@ -16,7 +16,7 @@ from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
 from merge.checkpoint.symlinks import check_links, names_file_beside
 from merge.checkpoint.torch_pickle import open_pickled
-from merge.planning.planned import Plan
+from merge.planning.plan import Plan
 from merge.recipe.references import parse, resolve
 from merge.checkpoint.safetensors_file import Header, read_headers
 

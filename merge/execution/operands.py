@@ -14,8 +14,8 @@ from merge.errors import CheckpointError
 from merge.kernels.inputs import Group, Operand
 from merge.architecture.layers import is_recomputed
 from merge.kernels.random_draws import AbstractDraws
-from merge.planning.plan import outer_name
-from merge.planning.planned import Ingredient, TensorPlan
+from merge.planning.planner import outer_name
+from merge.planning.plan import Ingredient, TensorPlan
 from merge.memory.cache import Facts
 from merge.recipe.recipe import Recipe
 from merge.memory.shared_files import Shelf

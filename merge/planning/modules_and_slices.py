@@ -12,7 +12,7 @@ from merge.architecture.layers import Layers, find_layers
 from merge.method import AbstractMethod
 from merge.architecture.modules import TEXT, owner, role, roles, section
 from merge.planning.parameters import Scope, Settings
-from merge.planning.pieces import Piece
+from merge.planning.tensor_slots import Piece
 from merge.recipe.recipe import ListedModel, Module, Recipe, Slice
 
 Open = Callable[[str], Checkpoint]
