@@ -27,7 +27,7 @@ from merge.execution.operands import Parents, Run, is_finite
 from merge.planning.planner import Planner, torch_dtype
 from merge.planning.plan import Plan, TensorPlan
 from merge.memory.cache import Facts
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from merge.memory.shared_files import Shelf
 from merge.execution.steps import LiveSteps, Step
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary

@@ -7,8 +7,8 @@ from typing import Any
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
 from merge.output.interrupts import held_interrupts
-from merge.recipe.recipe import Recipe
-from merge.recipe.references import parse
+from merge.recipe.schema import Recipe
+from merge.recipe.model_reference import parse
 from merge.output.work_folder import work_folder
 from merge.output.model_folder import check_free
 

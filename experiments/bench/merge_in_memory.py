@@ -27,7 +27,7 @@ from merge.memory.large_pages import Arena
 from merge.engine import Merger
 from merge.execution.live_state import new_live_model
 from merge.methods import get_method, method_names
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 DTYPES = ("bfloat16", "float32")
 TWO_ONLY = {"slerp", "nuslerp", "nearswap", "arcee_fusion"}

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from experiments.bench.support.process import Cost, machine, middle, run
 from merge.engine import Merger
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 DTYPES = ("bfloat16", "float32")
 NOISE = 0.02

@@ -9,7 +9,7 @@ import numpy as np
 from evals.scores.results import Results
 from experiments.duel.contestants import Contestant
 from merge.methods import get_method
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
 from search.scoring.bench import Bench
 from search.errors import StoreError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.errors import ExperimentError, InputError
 from experiments.report.gather import Entry, gather
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.study.study import LoadedStudy
 
 RunStudy = Callable[[LoadedStudy, Path], object]

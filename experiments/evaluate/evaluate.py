@@ -29,7 +29,7 @@ from experiments.evaluate.prompts import kept_prompts
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
 from merge.execution.live_state import load_tokenizer, new_live_model
-from merge.recipe.recipe import Recipe, load_recipes
+from merge.recipe.schema import Recipe, load_recipes
 from search.space.template import short_name
 
 

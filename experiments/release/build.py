@@ -10,7 +10,7 @@ import typer
 
 from experiments.errors import InputError
 from experiments.roots import models_roots as all_roots
-from merge.recipe.recipe import DTYPES, load_recipes
+from merge.recipe.schema import DTYPES, load_recipes
 from merge.stages import merge_stages
 
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}

@@ -15,7 +15,7 @@ from experiments.release.licences import Licence
 from experiments.tables import parents_against_winner, to_markdown
 from merge.output.model_card import as_text, fenced
 from merge.methods import get_method
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.study.study import LoadedStudy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

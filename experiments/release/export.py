@@ -18,7 +18,7 @@ from experiments.release.licences import merged_licence, parent_licences
 from experiments.release.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots
 from merge.engine import Merger
-from merge.recipe.recipe import load_recipes
+from merge.recipe.schema import load_recipes
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy, load_study
 

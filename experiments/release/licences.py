@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.errors import InputError
 from merge.documents import DocumentError, read_text, read_yaml
 from merge.errors import CheckpointError
-from merge.recipe.references import resolve
+from merge.recipe.model_reference import resolve
 
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "isc", "cc-by-4.0", "cc0-1.0", "unlicense")
 """Licences that allow the result another one; the strictest first."""

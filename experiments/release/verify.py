@@ -26,7 +26,7 @@ from experiments.study_folder.versions import library_versions
 from merge.engine import Merger
 from merge.errors import CheckpointError
 from merge.execution.live_state import destinations, load_tokenizer, new_live_model
-from merge.recipe.recipe import Recipe, load_recipes
+from merge.recipe.schema import Recipe, load_recipes
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy, load_study
 

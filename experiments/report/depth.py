@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge.planning.parameters import evaluate
-from merge.recipe.recipe import ListedModel, Recipe, Slice, Source
+from merge.recipe.schema import ListedModel, Recipe, Slice, Source
 from search.space.template import short_name
 
 STEPS = 24

@@ -23,7 +23,7 @@ from experiments.report.parallel import parallel_coordinates
 from experiments.report.questions import QuestionMap, question_map, question_table
 from experiments.report.tables import score_table, write_tables
 from experiments.study_folder.words import verdict_lines
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.results.records import Verdict
 
 MOST = 10

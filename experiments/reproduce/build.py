@@ -11,7 +11,7 @@ from experiments.reproduce.card.references import scaled_layers
 from merge.engine import Merger
 from merge.architecture.layers import layer_count
 from merge.execution.live_state import load_tokenizer, new_live_model
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from experiments.errors import InputError
 from experiments.reproduce.card.recipes import FoundRecipe
 from experiments.reproduce.card.references import rewritten
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 NEAR = 200
 """Characters before a recipe within which the name of what it makes may stand."""

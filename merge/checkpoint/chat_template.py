@@ -6,7 +6,7 @@ from collections.abc import Callable
 from merge.checkpoint.reader import Checkpoint
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, RecipeError, did_you_mean
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 LARGEST = 50_000_000
 """Bytes of a tokenizer's settings."""

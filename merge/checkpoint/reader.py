@@ -17,7 +17,7 @@ from merge.errors import CheckpointError, did_you_mean
 from merge.checkpoint.symlinks import check_links, names_file_beside
 from merge.checkpoint.torch_pickle import open_pickled
 from merge.planning.plan import Plan
-from merge.recipe.references import parse, resolve
+from merge.recipe.model_reference import parse, resolve
 from merge.checkpoint.safetensors_file import Header, read_headers
 
 INDEX = "model.safetensors.index.json"

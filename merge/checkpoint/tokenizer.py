@@ -10,7 +10,7 @@ from torch import Tensor
 
 from merge.checkpoint.reader import Checkpoint
 from merge.errors import CheckpointError, RecipeError, did_you_mean
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 Load = Callable[[str], Tensor]
 

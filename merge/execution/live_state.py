@@ -14,7 +14,7 @@ from merge.checkpoint.chat_template import chat_template
 from merge.errors import CheckpointError, CompatibilityError
 from merge.architecture.layers import is_head
 from merge.planning.plan import Plan
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from merge.architecture.stored_names import stored_views
 from merge.checkpoint.tokenizer import load_tokenizer_of
 

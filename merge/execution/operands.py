@@ -17,7 +17,7 @@ from merge.kernels.random_draws import AbstractDraws
 from merge.planning.planner import outer_name
 from merge.planning.plan import Ingredient, TensorPlan
 from merge.memory.cache import Facts
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from merge.memory.shared_files import Shelf
 from merge.checkpoint.tokenizer import Vocabulary
 

@@ -5,7 +5,7 @@ import re
 import yaml
 
 from merge.methods import get_method
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 
 def model_card(recipe: Recipe) -> str:

@@ -17,7 +17,7 @@ from merge.output.model_card import model_card
 from merge.errors import OutputError, OutputTakenError
 from merge.output.interrupts import held_interrupts
 from merge.planning.plan import Plan, TensorPlan
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from merge.checkpoint.safetensors_file import write_header, write_tensor
 from merge.output.work_folder import work_folder
 

@@ -13,7 +13,7 @@ from merge.method import AbstractMethod
 from merge.architecture.modules import TEXT, owner, role, roles, section
 from merge.planning.parameters import Scope, Settings
 from merge.planning.tensor_slots import Piece
-from merge.recipe.recipe import ListedModel, Module, Recipe, Slice
+from merge.recipe.schema import ListedModel, Module, Recipe, Slice
 
 Open = Callable[[str], Checkpoint]
 

@@ -27,7 +27,7 @@ from merge.architecture.modules import section
 from merge.planning.modules_and_slices import Divider, Open, Part
 from merge.planning.tensor_slots import Filling, Piece, Place
 from merge.planning.plan import Ingredient, Plan, TensorPlan
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 
 @dataclass

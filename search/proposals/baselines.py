@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.space.template import short_name
 
 _INTERPOLATE = {"slerp", "arcee_fusion"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.results.records import Failed, Part, Scored, TrialRecord
 from search.space.space import Candidate
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evals.scores.results import Results
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.errors import SearchStoppedError
 from search.objective.front import front
 from search.results.records import Failed

@@ -20,7 +20,7 @@ from evals.suites import load_suite
 from evals.tasks.loading import LoadedTask, TaskSpec
 from merge.engine import Merger
 from merge.execution.live_state import load_tokenizer
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.scoring.judge import Judge, Stage
 from search.scoring.live_models import LiveModels
 from search.machine import free_memory

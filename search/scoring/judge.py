@@ -15,7 +15,7 @@ from evals.tasks.sampling import Question
 from evals.scores.results import Results, merge_results
 from merge.engine import Merger
 from merge.errors import MergeError
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.scoring.live_models import LiveModels
 from search.objective.objective import Objective
 from search.objective.race import Race

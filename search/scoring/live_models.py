@@ -15,7 +15,7 @@ from torch import nn
 from evals.engines.registry import make_engine
 from merge.engine import Merger
 from merge.execution.live_state import new_live_model
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 KEPT = 8
 """So many models stand ready; they share their weights, but each scorer has its plans."""

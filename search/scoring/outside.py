@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.scoring.bench import Bench
 from search.errors import SearchStoppedError
 from search.results.records import Failed, Observer, Part, Scored

@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution
 
 from merge.errors import RecipeError
 from merge.methods import get_method
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.space.box import grid_values
 from search.errors import SpaceError
 from search.space.holes import Scalar, contains, ends, is_hole, middle, parse_hole

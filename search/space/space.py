@@ -8,7 +8,7 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.errors import SpaceError
 from search.space.family import Family
 from search.space.holes import Scalar

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from merge.errors import RecipeError
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 REPEAT, ORDER = "repeat", "order"
 MOST = 1000

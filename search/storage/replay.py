@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from evals.tasks.sampling import QuestionSets
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.errors import StoreError
 from search.storage.packed import unpack
 from search.results.records import Failed, Observer, Scored

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from evals.suites import load_suite
 from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.errors import StudyError
 from search.space.family import Family
 from search.space.space import SearchSpace

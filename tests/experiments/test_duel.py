@@ -16,7 +16,7 @@ from evals.scores.statistics import mcnemar_exact
 from experiments.duel.arena import Fighter
 from experiments.duel.compare import meet
 from experiments.duel.words import duel_table, lines, quotable
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.objective.objective import Objective, Term
 from tests.experiments.test_cli import run
 from tests.search.answers import answers

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from experiments.reproduce.card.page import clean
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from tests.experiments.test_reproduce_reading import claims_of, one_line, recipes_of, told, unindented
 
 PIPES = """

@@ -15,7 +15,7 @@ from experiments.reproduce.card.front import read_front
 from experiments.reproduce.card.page import Page, clean, read_page
 from experiments.reproduce.card.recipes import find_recipes
 from experiments.reproduce.card.scores import Claims, find_claims
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 CARDS = Path(__file__).parent / "cards"
 

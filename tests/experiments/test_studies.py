@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from merge.engine import Merger
-from merge.recipe.recipe import Recipe, load_recipes
+from merge.recipe.schema import Recipe, load_recipes
 from search.study.study import load_study
 
 STUDIES = Path(__file__).resolve().parent.parent.parent / "experiments" / "studies"

@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from merge.engine import Merger
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.study.study import parse_study
 from search.workers import run_search
 from tests.search.recorder import Recorder

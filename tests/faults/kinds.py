@@ -288,7 +288,7 @@ def _use_model(home: Path) -> None:
     """Do with a model folder what scoring and merging do: vocabulary, live model, tokenizer, a chat, its weights."""
     from merge.engine import Merger
     from merge.execution.live_state import load_tokenizer, new_live_model
-    from merge.recipe.recipe import Recipe
+    from merge.recipe.schema import Recipe
 
     forms: tuple[dict[str, object], ...] = ({}, {"tokenizer_source": "union", "chat_template": "auto"})
     for more in forms:

@@ -12,7 +12,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from merge.engine import Merger
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.errors import StoreError
 from search.results.records import TrialRecord
 from search.study.study import parse_study

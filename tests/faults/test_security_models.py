@@ -13,7 +13,7 @@ from experiments.cli import app
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
 from merge.execution.live_state import load_tokenizer, new_live_model
-from merge.recipe.recipe import Recipe, load_recipes
+from merge.recipe.schema import Recipe, load_recipes
 from tests.faults.kinds import of
 from tests.faults.mutations import bomb
 from tests.faults.watch import Heard, invoked

@@ -12,7 +12,7 @@ from experiments.release.card import CardFacts, winner_card
 from experiments.study_folder.folder import verdict_page
 from experiments.release.licences import Licence
 from merge.output.model_card import model_card
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.results.records import Comparison, Verdict
 from tests.search.fake import fake_study
 

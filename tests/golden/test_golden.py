@@ -15,7 +15,7 @@ from torch import Tensor
 from merge.engine import Merger
 from merge.errors import MergeError, RecipeError
 from merge.methods import get_method, method_names
-from merge.recipe.recipe import Recipe, load_recipes
+from merge.recipe.schema import Recipe, load_recipes
 from merge.stages import merge_stages
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 

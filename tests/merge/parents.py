@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

@@ -12,7 +12,7 @@ from torch import Tensor
 from merge.engine import Merger
 from merge.errors import CheckpointError
 from merge.execution.live_state import new_live_model
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from tests.merge.architectures import ARCHITECTURES, write_parents
 from tests.merge.parents import tensors_of, write_model
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merge.engine import Merger
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from tests.merge.architectures import write_parents
 
 AT = "gpt_neox.layers.{}.attention."

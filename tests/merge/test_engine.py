@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from merge.engine import Merger
 from merge.errors import CheckpointError, CompatibilityError, NumericalError, RecipeError
 from merge.execution.live_state import new_live_model
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from tests.merge.parents import recipe_of, tensors_of, write_adapter, write_model
 
 DARE = recipe_of("dare_ties", models={name: {"weight": 0.5, "density": 0.5} for name in ("a", "b+lora")})

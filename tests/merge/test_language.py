@@ -12,7 +12,7 @@ from torch import Tensor
 
 from merge.engine import Merger
 from merge.errors import RecipeError
-from merge.recipe.recipe import Recipe, load_recipes
+from merge.recipe.schema import Recipe, load_recipes
 from merge.stages import merge_stages
 
 UP = "model.layers.{}.mlp.up_proj.weight"

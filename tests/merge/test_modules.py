@@ -12,7 +12,7 @@ from torch import Tensor
 from merge.engine import Merger
 from merge.errors import CheckpointError, RecipeError
 from merge.architecture.layers import with_layers
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from tests.merge.parents import CONFIG, tensors_of
 
 PROJECTOR = "multi_modal_projector.linear_1.weight"

@@ -11,7 +11,7 @@ from merge.engine import Merger
 from merge.errors import CompatibilityError, RecipeError
 from merge.kernels.inputs import Group
 from merge.methods.nuslerp import NuSlerp
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from tests.merge.parents import recipe_of, tensors_of, write_model
 from tests.merge.test_tokenizer import TABLE, write
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 from merge.engine import Merger
 from merge.errors import CompatibilityError, RecipeError
 from merge.execution.live_state import load_tokenizer
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from tests.merge.parents import tensors_of, write_model
 
 TABLE = "model.embed_tokens.weight"

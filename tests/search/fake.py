@@ -10,7 +10,7 @@ import yaml
 
 from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.scoring.judge import Judge, Stage
 from search.loop.loop import Run
 from search.objective.objective import Objective

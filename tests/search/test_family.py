@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.errors import SpaceError
 from search.space.family import Family
 from search.space.holes import Scalar

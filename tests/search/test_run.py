@@ -12,7 +12,7 @@ import yaml
 from evals.tasks.sampling import Question
 from experiments.study_folder.folder import FolderWriter, StudyFolder
 from experiments.study_folder.words import verdict_lines
-from merge.recipe.recipe import Recipe, load_recipes
+from merge.recipe.schema import Recipe, load_recipes
 from search.errors import StudyError
 from search.objective.objective import Objective, Term
 from search.proposals.warm import read_warm_start

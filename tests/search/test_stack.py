@@ -13,7 +13,7 @@ from evals.engines.live.engine import LiveScorer
 from merge.engine import Merger
 from merge.errors import RecipeError
 from merge.execution.live_state import load_tokenizer, new_live_model
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.errors import SpaceError
 from search.space.family import Family
 from search.scoring.live_models import LiveModels

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from evals.scores.results import Cost, Results
 from evals.scores.statistics import Interval
 from experiments.study_folder.words import verdict_lines
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.verdict.conclude import shown_together
 from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError

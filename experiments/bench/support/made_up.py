@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 from search.scoring.judge import Judge, Stage
 from search.objective.objective import Objective, Term
 from search.results.records import Part

@@ -12,7 +12,7 @@ from experiments.reproduce.card.prose import read_prose
 from experiments.reproduce.card.safe_yaml import documents
 from experiments.reproduce.card.tolerance import tolerated
 from merge.errors import RecipeError
-from merge.recipe.recipe import Recipe
+from merge.recipe.schema import Recipe
 
 _FENCE = re.compile(r"(```+|~~~+)[ ]*(\w*)(.*?)\1", re.DOTALL)
 _BARE = re.compile(rf"^[ ]*(?:{'|'.join(sorted(DOCUMENT))})[ ]?:(?:[ ]|$)", re.MULTILINE)

@@ -11,7 +11,7 @@ from typing import Any
 from merge.errors import RecipeError, did_you_mean
 from merge.method import AbstractMethod, Parameter
 from merge.methods import get_method
-from merge.recipe.references import reference_text
+from merge.recipe.model_reference import reference_text
 
 Path = tuple[str | int, ...]
 
