@@ -22,7 +22,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from experiments.bench.support.process import Cost, machine, middle, run
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 
 DTYPES = ("bfloat16", "float32")

@@ -33,7 +33,7 @@ from evals.reference_run import write_task
 from experiments.bench.support.contenders import Entry, Outcome, Task
 from experiments.bench.support.process import machine
 from experiments.bench.support.standings import HEAD, LOOP, Row
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
 from search.scoring.bench import Bench

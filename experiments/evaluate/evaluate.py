@@ -27,7 +27,7 @@ from experiments.evaluate.leaderboard import metric_table, suite_table
 from experiments.evaluate.outputs import ModelFacts, Places, write_documents
 from experiments.evaluate.prompts import kept_prompts
 from experiments.roots import models_roots as all_roots
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.execution.live_state import load_tokenizer, new_live_model
 from merge.recipe.schema import Recipe, load_recipes
 from search.space.template import short_name

@@ -17,7 +17,7 @@ from experiments.study_folder.folder import StudyFolder, find_finished
 from experiments.release.licences import merged_licence, parent_licences
 from experiments.release.push import check_repository, push_folder
 from experiments.roots import models_roots as all_roots
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import load_recipes
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy, load_study

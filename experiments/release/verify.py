@@ -23,7 +23,7 @@ from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder, find_finished
 from experiments.roots import models_roots as all_roots
 from experiments.study_folder.versions import library_versions
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CheckpointError
 from merge.execution.live_state import destinations, load_tokenizer, new_live_model
 from merge.recipe.schema import Recipe, load_recipes

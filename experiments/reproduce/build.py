@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from experiments.reproduce.card.references import scaled_layers
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.architecture.layers import layer_count
 from merge.execution.live_state import load_tokenizer, new_live_model
 from merge.recipe.schema import Recipe

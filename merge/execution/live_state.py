@@ -19,7 +19,7 @@ from merge.architecture.stored_names import stored_views
 from merge.checkpoint.tokenizer import load_tokenizer_of
 
 if TYPE_CHECKING:
-    from merge.engine import Merger
+    from merge.merger import Merger
 
 SLACK = 100_000_000
 """Values that a model may hold beside its weights, such as tables of positions."""

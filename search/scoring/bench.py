@@ -18,7 +18,7 @@ from evals.tasks.cached import remembered_tasks
 from evals.tasks.sampling import Question, QuestionSets, draw_questions, refuse_search_on_test
 from evals.suites import load_suite
 from evals.tasks.loading import LoadedTask, TaskSpec
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.execution.live_state import load_tokenizer
 from merge.recipe.schema import Recipe
 from search.scoring.judge import Judge, Stage

@@ -13,7 +13,7 @@ from evals.errors import ScoringError, ran_out_of_memory
 from evals.evaluation import Evaluation
 from evals.tasks.sampling import Question
 from evals.scores.results import Results, merge_results
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import MergeError
 from merge.recipe.schema import Recipe
 from search.scoring.live_models import LiveModels

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from evals.engines.registry import make_engine
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.execution.live_state import new_live_model
 from merge.recipe.schema import Recipe
 

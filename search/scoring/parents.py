@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from evals.cache.disk_cache import file_digest
-from merge.engine import Merger
+from merge.merger import Merger
 from search.errors import StoreError
 from search.storage.store import Store
 

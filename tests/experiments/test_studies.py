@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from search.study.study import load_study
 

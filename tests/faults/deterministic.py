@@ -12,7 +12,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.study.study import parse_study
 from search.workers import run_search

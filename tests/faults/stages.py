@@ -36,7 +36,7 @@ class Hook:
 HOOKS = (
     Hook("ask", "search.claims", "Claims.claim", ends=lambda trial: trial is None),
     Hook("ask", "search.space.space", "SearchSpace.suggest", begins=False),
-    Hook("merge", "merge.engine", "Merger.merge_live"),
+    Hook("merge", "merge.merger", "Merger.merge_live"),
     Hook("score", "evals.evaluation", "Evaluation.run"),
     Hook("tell", "search.storage.store", "Store.tell"),
     Hook("mlflow", "experiments.tracking", "MlflowMirror.log_trial"),

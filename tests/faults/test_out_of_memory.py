@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evals.evaluation import Evaluation
-from merge.engine import Merger
+from merge.merger import Merger
 from search.errors import SearchStoppedError
 from search.study.study import parse_study
 from search.workers import run_search

@@ -11,7 +11,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
 from search.results.records import TrialRecord

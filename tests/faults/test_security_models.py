@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.cli import app
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CheckpointError, RecipeError
 from merge.execution.live_state import load_tokenizer, new_live_model
 from merge.recipe.schema import Recipe, load_recipes

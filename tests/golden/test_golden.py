@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import MergeError, RecipeError
 from merge.methods import get_method, method_names
 from merge.recipe.schema import Recipe, load_recipes
-from merge.stages import merge_stages
+from merge.multi_stage import merge_stages
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 
 SHARED = Path(os.environ.get("MERGESEARCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
@@ -58,7 +58,7 @@ def merged(case: Path, models: list[Path], out: Path, *, compat: bool) -> dict[s
     seed = json.loads((case / "case.json").read_text()).get("random_seed", 0)
     with pytest.MonkeyPatch.context() as patch:
         if (case / "expected_vocab.json").is_file():
-            patch.setattr("merge.engine.build_vocabulary", in_order_of(case))
+            patch.setattr("merge.merger.build_vocabulary", in_order_of(case))
         merge_stages(recipes_of(case), out, models_roots=models, seed=seed, compat=compat)
     return load_file(out / "model.safetensors")
 

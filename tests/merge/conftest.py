@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from merge.engine import Merger
+from merge.merger import Merger
 from tests.merge.parents import write_family
 
 

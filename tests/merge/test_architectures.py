@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CheckpointError
 from merge.execution.live_state import new_live_model
 from merge.recipe.schema import Recipe

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.architectures import write_parents
 

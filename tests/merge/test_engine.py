@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CheckpointError, CompatibilityError, NumericalError, RecipeError
 from merge.execution.live_state import new_live_model
 from merge.recipe.schema import Recipe

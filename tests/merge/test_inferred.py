@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.architectures import write_parents
 from tests.merge.parents import recipe_of

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from merge.kernels.arithmetic import Arithmetic
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CompatibilityError, RecipeError
 from merge.kernels.inputs import Group
 from merge.methods.nuslerp import NuSlerp

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CompatibilityError, RecipeError
 from merge.execution.live_state import load_tokenizer
 from merge.recipe.schema import Recipe

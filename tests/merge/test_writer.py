@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merge.output import model_folder as writer
 from merge.checkpoint.reader import open_checkpoint
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CheckpointError, OutputError
 from merge.checkpoint.safetensors_file import read_headers, write_tensor
 from tests.merge.parents import recipe_of, tensors_of, write_model

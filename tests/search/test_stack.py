@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.engines.live.engine import LiveScorer
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import RecipeError
 from merge.execution.live_state import load_tokenizer, new_live_model
 from merge.recipe.schema import Recipe

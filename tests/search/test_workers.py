@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.execution.live_state import new_live_model
 from search.scoring.bench import SHELF, Bench
 from search.claims import Claims, Pulse

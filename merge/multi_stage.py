@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from merge.engine import Merger
+from merge.merger import Merger
 from merge.errors import CheckpointError, RecipeError
 from merge.output.interrupts import held_interrupts
 from merge.recipe.schema import Recipe
