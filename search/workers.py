@@ -16,7 +16,7 @@ from search.scoring.bench import Bench
 from search.company import Company, Crew, Nobody
 from search.errors import SearchError, StoreError
 from search.locks import only_one
-from search.loop.loop import POLL, Run
+from search.loop.run import POLL, Run
 from search.machine import device_of, share_cores
 from search.owners import stands_still
 from search.patience import LONGEST, Patience, shown

@@ -21,7 +21,7 @@ from experiments.bench.load import grow, size_of
 from experiments.bench.support.made_up import MadeUpBench, made_up_study
 from experiments.bench.support.process import machine
 from search.company import Company, Nobody
-from search.loop.loop import Run
+from search.loop.run import Run
 from search.patience import LONGEST, Patience
 from search.storage.store import Store, default_url
 

@@ -39,7 +39,7 @@ from experiments.running.progress import ConsoleProgress
 from experiments.running.run import _Everyone, _Mirror, _StudyCopy, open_mirror
 from search.archive import TABLE
 from search.company import Company
-from search.loop.loop import Run
+from search.loop.run import Run
 from search.results.records import Observer, TrialRecord
 from search.storage.store import Store, default_url
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from search.company import Company, Crew, Nobody
-from search.loop.loop import Run
+from search.loop.run import Run
 from search.objective.objective import Objective, Term
 from search.patience import LONGEST, Patience
 from search.pause import Pause

@@ -15,7 +15,7 @@ from evals.tasks.sampling import Question
 from experiments.study_folder.answers import AnswersFile
 from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.storage import packed
-from search.loop.loop import Run
+from search.loop.run import Run
 from search.storage.packed import pack, unpack
 from search.results.records import Scored, TrialRecord
 from search.storage.store import Store

@@ -12,7 +12,7 @@ from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.schema import Recipe
 from search.scoring.judge import Judge, Stage
-from search.loop.loop import Run
+from search.loop.run import Run
 from search.objective.objective import Objective
 from search.results.records import Part, Verdict
 from search.storage.store import Store
