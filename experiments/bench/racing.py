@@ -24,7 +24,7 @@ from scipy import stats
 
 from evals.tasks.sampling import Question
 from search.objective.objective import GOLD_PROBABILITY, Gains, Objective, Term
-from search.objective.race import Race, catches_up, worse
+from search.objective.racing import Race, catches_up, worse
 
 Array = NDArray[np.float64]
 WAYS = ("t drawn", "wilcoxon drawn", "t learned", "wilcoxon learned", "ours drawn", "ours learned")

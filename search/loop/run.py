@@ -25,7 +25,7 @@ from search.scoring.judge import Rivals
 from search.scoring.outside import Outside
 from search.storage.packed import unpack
 from search.proposals.proposals import prepare_proposals
-from search.objective.race import Race, worth_of_questions
+from search.objective.racing import Race, worth_of_questions
 from search.results.records import Failed, Observer, Outlook, Scored, Verdict
 from search.results.report import Reporter
 from search.objective.rung import Agreement, ranks

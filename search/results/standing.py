@@ -10,7 +10,7 @@ import pandas as pd
 from evals.scores.results import Results
 from merge.recipe.schema import Recipe
 from search.errors import SearchStoppedError
-from search.objective.front import front
+from search.objective.pareto import front
 from search.results.records import Failed
 from search.space.space import RecipeText
 

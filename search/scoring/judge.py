@@ -18,7 +18,7 @@ from merge.errors import MergeError
 from merge.recipe.schema import Recipe
 from search.scoring.live_models import LiveModels
 from search.objective.objective import Objective
-from search.objective.race import Race
+from search.objective.racing import Race
 from search.results.records import Failed, Part, Scored, Seconds
 
 

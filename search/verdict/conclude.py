@@ -12,7 +12,7 @@ from search.proposals.baselines import Baseline
 from search.scoring.bench import Bench
 from search.objective.constraints import Guard
 from search.verdict.finalists import best_parent, compare, name_winner, order_finalists
-from search.objective.front import front
+from search.objective.pareto import front
 from search.scoring.outside import Outside
 from search.results.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement

@@ -17,7 +17,7 @@ from experiments.running.progress import ConsoleProgress
 from search.scoring.judge import Rivals
 from search.objective.objective import Gains, Objective, Term
 from search.storage.packed import pack, unpack
-from search.objective.race import LEAST, Race, catches_up, worse, worth_of_questions
+from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions
 from search.results.records import Scored
 from search.results.report import Reporter
 from tests.search.answers import answers

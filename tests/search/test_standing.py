@@ -15,7 +15,7 @@ from merge.recipe.schema import Recipe
 from search.verdict.conclude import shown_together
 from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
-from search.objective.front import dominates, front
+from search.objective.pareto import dominates, front
 from search.results.records import Comparison, Failed, Verdict
 from search.objective.rung import ranks
 from search.results.standing import Entry, Standing
