@@ -21,11 +21,11 @@ from search.machine import device_of, share_cores
 from search.owners import stands_still
 from search.patience import LONGEST, Patience, shown
 from search.pause import Pause, Say, silent
-from search.proposals.proposals import make_proposal
+from search.proposals.per_trial_sampler import make_proposal
 from search.results.records import Observer, Verdict
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
-from search.proposals.warm import read_warm_start
+from search.proposals.warm_start import read_warm_start
 
 STEP = 1.0
 """Seconds between looks at a process that shall end."""

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.proposals.budget import Budget, budget_of
+from search.proposals.trial_budget import Budget, budget_of
 from search.study.study import load_study
 
 WIDE = 200

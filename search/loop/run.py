@@ -24,18 +24,18 @@ from search.errors import SearchStoppedError, StoreError
 from search.scoring.judge import Rivals
 from search.scoring.outside import Outside
 from search.storage.packed import unpack
-from search.proposals.proposals import prepare_proposals
+from search.proposals.per_trial_sampler import prepare_proposals
 from search.objective.racing import Race, worth_of_questions
 from search.results.records import Failed, Observer, Outlook, Scored, Verdict
 from search.results.report import Reporter
 from search.objective.rung import Agreement, ranks
 from search.space.space import Candidate
 from search.results.standing import Entry, Standing
-from search.proposals.starts import place_of
+from search.proposals.baseline_points import place_of
 from search.loop.stopping import candidates_left, reason_to_stop
 from search.storage.store import Store
 from search.study.study import LoadedStudy
-from search.proposals.warm import Warm
+from search.proposals.warm_start import Warm
 
 POLL = 0.2
 """Seconds between looks at the store while there is nothing to do."""

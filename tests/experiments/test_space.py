@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from search.proposals.budget import budget_of
+from search.proposals.trial_budget import budget_of
 from search.study.study import parse_study
 from tests.search.studies import tiny_study
 

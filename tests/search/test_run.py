@@ -15,7 +15,7 @@ from experiments.study_folder.words import verdict_lines
 from merge.recipe.schema import Recipe, load_recipes
 from search.errors import StudyError
 from search.objective.objective import Objective, Term
-from search.proposals.warm import read_warm_start
+from search.proposals.warm_start import read_warm_start
 from tests.search.fake import FakeBench, fake_study, run_fake, weights_of
 
 ACC = Objective((Term("t", "acc", 1.0, True),))
