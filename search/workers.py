@@ -22,7 +22,7 @@ from search.owners import stands_still
 from search.patience import LONGEST, Patience, shown
 from search.pause import Pause, Say, silent
 from search.proposals.per_trial_sampler import make_proposal
-from search.results.records import Observer, Verdict
+from search.results.outcome import Observer, Verdict
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 from search.proposals.warm_start import read_warm_start

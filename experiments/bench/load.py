@@ -40,7 +40,7 @@ from experiments.running.run import _Everyone, _Mirror, _StudyCopy, open_mirror
 from search.archive import TABLE
 from search.company import Company
 from search.loop.run import Run
-from search.results.records import Observer, TrialRecord
+from search.results.outcome import Observer, TrialRecord
 from search.storage.store import Store, default_url
 
 MARKS = (100, 500, 1000, 2000, 5000, 5760, 10_000, 20_000)

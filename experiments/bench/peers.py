@@ -39,7 +39,7 @@ from search.proposals.baselines import make_baselines
 from search.scoring.bench import Bench
 from search.verdict.conclude import MERGES
 from search.verdict.finalists import name_winner, order_finalists
-from search.results.records import Part, Scored
+from search.results.outcome import Part, Scored
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 

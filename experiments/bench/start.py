@@ -39,7 +39,7 @@ def start_study(study: Path, folder: Path, root: Path | None, data: str | None) 
     """Run a study until its model is first called."""
     from experiments.roots import models_roots
     from experiments.running.run import Overrides
-    from search.results.records import Outlook, TrialRecord, Verdict
+    from search.results.outcome import Outlook, TrialRecord, Verdict
     from search.workers import run_search
 
     class Silent:

@@ -16,8 +16,8 @@ from search.errors import StoreError
 from search.locks import only_one
 from search.objective.objective import Objective
 from search.scoring.outside import Outside
-from search.results.records import Observer, Scored
-from search.results.report import Reporter
+from search.results.outcome import Observer, Scored
+from search.results.trial_records import Reporter
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 

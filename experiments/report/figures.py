@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from experiments.report.depth import Curve
 from experiments.report.gather import Entry
 from experiments.report.importance import Importances
-from search.results.records import FrontPoint, Masks
+from search.results.outcome import FrontPoint, Masks
 
 PALETTE = ("#0b7a75", "#d1603d", "#5b6abf", "#b8860b", "#8e4585", "#4d8b31", "#3f88c5", "#a3333d")
 """One colour per family or curve; told apart on white and on dark grey."""

@@ -10,7 +10,7 @@ from evals.scores.results import Cost, Results
 from experiments.release.card import read_verdict
 from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder
-from search.results.records import Outlook, TrialRecord, Verdict
+from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.storage.replay import replay
 from search.study.study import LoadedStudy, parse_study
 

@@ -24,7 +24,7 @@ from experiments.report.questions import QuestionMap, question_map, question_tab
 from experiments.report.tables import score_table, write_tables
 from experiments.study_folder.words import verdict_lines
 from merge.recipe.schema import Recipe
-from search.results.records import Verdict
+from search.results.outcome import Verdict
 
 MOST = 10
 """Questions of a task that are shown as won, and as many as lost; the table has all of them."""

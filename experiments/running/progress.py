@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from search.results.records import Outlook, TrialRecord, Verdict
+from search.results.outcome import Outlook, TrialRecord, Verdict
 
 SHOWN = 20
 """Trials of an earlier run that are shown again, the last ones; all stand in the report."""

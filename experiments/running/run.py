@@ -25,7 +25,7 @@ from experiments.study_folder.versions import library_versions
 from experiments.study_folder.words import verdict_lines
 from merge.documents import read_text, read_yaml
 from search.errors import StudyError
-from search.results.records import Observer, Outlook, TrialRecord, Verdict
+from search.results.outcome import Observer, Outlook, TrialRecord, Verdict
 from search.study.study import LoadedStudy, load_study, parse_study
 from search.workers import run_search
 

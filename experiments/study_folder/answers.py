@@ -17,7 +17,7 @@ from math import isnan
 from pathlib import Path
 
 from experiments.atomic import sync_folder, write_text_atomically
-from search.results.records import TrialRecord
+from search.results.outcome import TrialRecord
 
 COLUMNS = ("name", "part", "task", "leaf", "question", "metric", "value", "weight")
 

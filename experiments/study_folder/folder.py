@@ -11,7 +11,7 @@ from experiments.errors import InputError
 from experiments.tables import parents_against_winner, to_markdown
 from experiments.study_folder.trials_file import TrialsFile
 from merge.documents import one_line
-from search.results.records import Outlook, TrialRecord, Verdict
+from search.results.outcome import Outlook, TrialRecord, Verdict
 
 
 @dataclass(frozen=True)

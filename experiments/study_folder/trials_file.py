@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.atomic import write_text_atomically
 from experiments.tables import to_csv, trials_table
-from search.results.records import TrialRecord
+from search.results.outcome import TrialRecord
 
 _LEFT_OUT = ("results", "recipe_yaml")
 

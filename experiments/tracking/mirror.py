@@ -13,7 +13,7 @@ from experiments.tracking.entries import TAG, log_metrics, log_questions, log_va
 from experiments.tracking.mirrored import Mirrored
 from experiments.tracking.store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store
 from merge.output.model_card import as_text
-from search.results.records import TrialRecord, Verdict
+from search.results.outcome import TrialRecord, Verdict
 
 DIGEST = "mergesearch.digest"
 ALIAS = "best"

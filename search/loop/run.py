@@ -26,11 +26,11 @@ from search.scoring.outside import Outside
 from search.storage.packed import unpack
 from search.proposals.per_trial_sampler import prepare_proposals
 from search.objective.racing import Race, worth_of_questions
-from search.results.records import Failed, Observer, Outlook, Scored, Verdict
-from search.results.report import Reporter
+from search.results.outcome import Failed, Observer, Outlook, Scored, Verdict
+from search.results.trial_records import Reporter
 from search.objective.rung import Agreement, ranks
 from search.space.space import Candidate
-from search.results.standing import Entry, Standing
+from search.results.search_state import Entry, Standing
 from search.proposals.baseline_points import place_of
 from search.loop.stopping import candidates_left, reason_to_stop
 from search.storage.store import Store

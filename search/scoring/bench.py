@@ -26,7 +26,7 @@ from search.scoring.live_models import LiveModels
 from search.machine import free_memory
 from search.objective.objective import Objective, Term, terms_of
 from search.scoring.parents import Parents
-from search.results.records import Part
+from search.results.outcome import Part
 from search.objective.rung import climbs, on_the_rung, rung_objective
 from search.storage.store import Store
 from search.study.study import LoadedStudy

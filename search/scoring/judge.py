@@ -19,7 +19,7 @@ from merge.recipe.schema import Recipe
 from search.scoring.live_models import LiveModels
 from search.objective.objective import Objective
 from search.objective.racing import Race
-from search.results.records import Failed, Part, Scored, Seconds
+from search.results.outcome import Failed, Part, Scored, Seconds
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from merge.recipe.schema import Recipe
 from search.scoring.bench import Bench
 from search.errors import SearchStoppedError
-from search.results.records import Failed, Observer, Part, Scored
-from search.results.report import Reporter
+from search.results.outcome import Failed, Observer, Part, Scored
+from search.results.trial_records import Reporter
 from search.storage.store import Store
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evals.tasks.sampling import Question
 from evals.scores.results import Cost, Results, Score
-from search.results.records import Scored, Seconds
+from search.results.outcome import Scored, Seconds
 
 RECORD = "record"
 """Name under which a trial keeps it."""

@@ -6,8 +6,8 @@ from evals.tasks.sampling import QuestionSets
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
 from search.storage.packed import unpack
-from search.results.records import Failed, Observer, Scored
-from search.results.report import Reporter
+from search.results.outcome import Failed, Observer, Scored
+from search.results.trial_records import Reporter
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 

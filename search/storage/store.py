@@ -26,7 +26,7 @@ from search.lean import LeanStorage
 from search.locks import JournalLock, across_hosts, make_lock
 from search.storage.packed import RECORD, pack, unpack
 from search.patience import Patience, said, shown
-from search.results.records import Failed, Part, Scored
+from search.results.outcome import Failed, Part, Scored
 from search.study.study import FREE, LoadedStudy, completed, differences
 from search.storage.write_ahead import WriteAhead, settling
 

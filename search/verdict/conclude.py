@@ -14,9 +14,9 @@ from search.objective.constraints import Guard
 from search.verdict.finalists import best_parent, compare, name_winner, order_finalists
 from search.objective.pareto import front
 from search.scoring.outside import Outside
-from search.results.records import Comparison, FrontPoint, Masks, Part, Scored, Verdict
+from search.results.outcome import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement
-from search.results.standing import Entry, distinct
+from search.results.search_state import Entry, distinct
 from search.study.study_file import SearchSection
 
 MERGES = ("merge", "known")

@@ -12,7 +12,7 @@ from evals.scores.statistics import Interval
 from experiments.tracking import MlflowMirror
 from experiments.tracking.mirrored import Mirrored
 from experiments.tracking.store import QUIET, OpenStore
-from search.results.records import Comparison, TrialRecord, Verdict
+from search.results.outcome import Comparison, TrialRecord, Verdict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -17,7 +17,7 @@ from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.storage import packed
 from search.loop.run import Run
 from search.storage.packed import pack, unpack
-from search.results.records import Scored, TrialRecord
+from search.results.outcome import Scored, TrialRecord
 from search.storage.store import Store
 from tests.faults.made_up import bench_of
 from tests.search.answers import answers

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
-from search.results.records import TrialRecord
+from search.results.outcome import TrialRecord
 from search.study.study import parse_study
 from search.workers import run_search
 from tests.experiments.test_cli import run

@@ -13,7 +13,7 @@ from experiments.study_folder.folder import verdict_page
 from experiments.release.licences import Licence
 from merge.output.model_card import model_card
 from merge.recipe.schema import Recipe
-from search.results.records import Comparison, Verdict
+from search.results.outcome import Comparison, Verdict
 from tests.search.fake import fake_study
 
 HOSTILE = (

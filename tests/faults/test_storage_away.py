@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from search.errors import SearchStoppedError
 from search.patience import Patience
-from search.results.records import TrialRecord
+from search.results.outcome import TrialRecord
 from tests.faults.made_up import Helpers, lead
 from tests.faults.postgres import running_server
 from tests.search.recorder import Recorder

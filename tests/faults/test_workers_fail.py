@@ -15,7 +15,7 @@ import pytest
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError
 from search.owners import Owner
-from search.results.records import Failed
+from search.results.outcome import Failed
 from search.storage.store import Store
 from search.study.study import parse_study
 from search.workers import run_search

@@ -14,7 +14,7 @@ from merge.recipe.schema import Recipe
 from search.scoring.judge import Judge, Stage
 from search.loop.run import Run
 from search.objective.objective import Objective
-from search.results.records import Part, Verdict
+from search.results.outcome import Part, Verdict
 from search.storage.store import Store
 from search.study.study import LoadedStudy, parse_study
 from tests.search.recorder import Recorder

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from search.results.records import Outlook, TrialRecord, Verdict
+from search.results.outcome import Outlook, TrialRecord, Verdict
 
 
 @dataclass

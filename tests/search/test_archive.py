@@ -12,8 +12,8 @@ from search import archive, lean
 from search.archive import Archive
 from search.errors import StoreError
 from search.storage.packed import RECORD
-from search.results.records import Failed
-from search.results.standing import Entry
+from search.results.outcome import Failed
+from search.results.search_state import Entry
 from search.storage.store import Store
 from tests.search.fake import FakeBench, fake_study, run_fake
 from tests.search.test_run import ACC, skilled

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.results.records import Outlook, TrialRecord, Verdict
+from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.study.study import parse_study
 from search.workers import run_search
 from tests.evals import fake_vllm

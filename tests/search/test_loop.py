@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from search.errors import SearchStoppedError, StoreError
-from search.results.records import Failed
+from search.results.outcome import Failed
 from search.storage.replay import replay
 from search.study.study import parse_study
 from search.workers import run_search

@@ -5,7 +5,7 @@ import pytest
 
 from search.verdict.finalists import compare
 from search.objective.objective import Objective, Term
-from search.results.records import Scored
+from search.results.outcome import Scored
 from tests.search.answers import answers
 
 ACC = Term("arc", "acc", 0.5, True)

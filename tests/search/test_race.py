@@ -18,8 +18,8 @@ from search.scoring.judge import Rivals
 from search.objective.objective import Gains, Objective, Term
 from search.storage.packed import pack, unpack
 from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions
-from search.results.records import Scored
-from search.results.report import Reporter
+from search.results.outcome import Scored
+from search.results.trial_records import Reporter
 from tests.search.answers import answers
 from tests.search.fake import FakeBench, fake_study, weights_of
 

@@ -16,9 +16,9 @@ from search.verdict.conclude import shown_together
 from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
 from search.objective.pareto import dominates, front
-from search.results.records import Comparison, Failed, Verdict
+from search.results.outcome import Comparison, Failed, Verdict
 from search.objective.rung import ranks
-from search.results.standing import Entry, Standing
+from search.results.search_state import Entry, Standing
 
 NOTHING = Results(pd.DataFrame(), {}, Cost())
 RECIPE = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "a"}]}, place="t")

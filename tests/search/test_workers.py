@@ -18,7 +18,7 @@ from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner
 from search.pause import silent
 from search.proposals.per_trial_sampler import prepare_proposals
-from search.results.records import Failed
+from search.results.outcome import Failed
 from search.storage.store import Store
 from search.study.study import parse_study
 from tests.faults.forks import context

@@ -16,7 +16,7 @@ import yaml
 
 from evals.reference_run import StockRun, gold_score
 from search.objective.objective import Term
-from search.results.records import Outlook, TrialRecord, Verdict
+from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.study.study import LoadedStudy
 from search.workers import run_search
 

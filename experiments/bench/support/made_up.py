@@ -18,7 +18,7 @@ from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.schema import Recipe
 from search.scoring.judge import Judge, Stage
 from search.objective.objective import Objective, Term
-from search.results.records import Part
+from search.results.outcome import Part
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 

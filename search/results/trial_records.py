@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from merge.recipe.schema import Recipe
-from search.results.records import Failed, Part, Scored, TrialRecord
+from search.results.outcome import Failed, Part, Scored, TrialRecord
 from search.space.space import Candidate
 
 

@@ -11,7 +11,7 @@ from evals.scores.results import Results
 from merge.recipe.schema import Recipe
 from search.errors import SearchStoppedError
 from search.objective.pareto import front
-from search.results.records import Failed
+from search.results.outcome import Failed
 from search.space.space import RecipeText
 
 PATIENCE = 3
