@@ -13,7 +13,7 @@ from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder
 from experiments.roots import models_roots as all_roots
 from experiments.running.run import Overrides
-from search.scoring.bench import SHELF
+from search.scoring.resources import SHELF
 from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.workers import Joining, Place, run_worker, work
 

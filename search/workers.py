@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from search.scoring.bench import Bench
+from search.scoring.resources import Bench
 from search.company import Company, Crew, Nobody
 from search.errors import SearchError, StoreError
 from search.locks import only_one

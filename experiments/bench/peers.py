@@ -36,7 +36,7 @@ from experiments.bench.support.standings import HEAD, LOOP, Row
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
-from search.scoring.bench import Bench
+from search.scoring.resources import Bench
 from search.verdict.conclude import MERGES
 from search.verdict.finalists import name_winner, order_finalists
 from search.results.outcome import Part, Scored

@@ -23,7 +23,7 @@ import pandas as pd
 import yaml
 
 from experiments.bench.support.process import machine
-from search.scoring.bench import SHELF
+from search.scoring.resources import SHELF
 
 PAUSE = 1.0
 """Seconds between two looks at the memory."""

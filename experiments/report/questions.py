@@ -13,7 +13,7 @@ from evals.tasks.sampling import Leaf
 from evals.scores.results import Results
 from experiments.report.gather import StudyFacts
 from merge.errors import MergeError
-from search.scoring.bench import Bench
+from search.scoring.resources import Bench
 from search.results.outcome import Comparison, TaskComparison
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy

@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from merge.errors import RecipeError
 from search.proposals.baselines import make_baselines
-from search.scoring.bench import Bench
+from search.scoring.resources import Bench
 from search.company import Company, Nobody
 from search.verdict.conclude import MERGES, Conclusion, Ending
 from search.objective.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
-from search.scoring.judge import Rivals
-from search.scoring.outside import Outside
+from search.scoring.candidate_scorer import Rivals
+from search.scoring.stored_scores import Outside
 from search.storage.packed import unpack
 from search.proposals.per_trial_sampler import prepare_proposals
 from search.objective.racing import Race, worth_of_questions

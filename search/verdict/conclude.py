@@ -9,11 +9,11 @@ import numpy as np
 from evals.scores.statistics import Interval
 from merge.methods import get_method
 from search.proposals.baselines import Baseline
-from search.scoring.bench import Bench
+from search.scoring.resources import Bench
 from search.objective.constraints import Guard
 from search.verdict.finalists import best_parent, compare, name_winner, order_finalists
 from search.objective.pareto import front
-from search.scoring.outside import Outside
+from search.scoring.stored_scores import Outside
 from search.results.outcome import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement
 from search.results.search_state import Entry, distinct

@@ -22,7 +22,7 @@ from experiments.report.page import report_page, write_report
 from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, _text, question_map
 from experiments.study_folder.words import verdict_lines
 from merge.recipe.schema import Recipe
-from search.scoring.bench import Bench
+from search.scoring.resources import Bench
 from tests.experiments.test_cli import run
 from tests.search.studies import tiny_study
 

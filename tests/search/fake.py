@@ -11,7 +11,7 @@ import yaml
 from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.schema import Recipe
-from search.scoring.judge import Judge, Stage
+from search.scoring.candidate_scorer import Judge, Stage
 from search.loop.run import Run
 from search.objective.objective import Objective
 from search.results.outcome import Part, Verdict

@@ -104,7 +104,7 @@ def test_a_larger_budget_goes_on(finished: tuple[Path, Recorder], tmp_path: Path
 def test_candidates_that_fail_alike_stop_the_search_and_keep_what_was_finished(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.scoring.judge import Judge
+    from search.scoring.candidate_scorer import Judge
 
     score = Judge.score
 

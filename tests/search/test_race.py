@@ -14,7 +14,7 @@ from scipy import stats
 from evals.tasks.sampling import Question
 from evals.scores.statistics import mcnemar_exact
 from experiments.running.progress import ConsoleProgress
-from search.scoring.judge import Rivals
+from search.scoring.candidate_scorer import Rivals
 from search.objective.objective import Gains, Objective, Term
 from search.storage.packed import pack, unpack
 from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions

@@ -12,7 +12,7 @@ import torch
 
 from merge.merger import Merger
 from merge.execution.live_state import new_live_model
-from search.scoring.bench import SHELF, Bench
+from search.scoring.resources import SHELF, Bench
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from merge.recipe.schema import Recipe
-from search.scoring.judge import Judge, Stage
+from search.scoring.candidate_scorer import Judge, Stage
 from search.objective.objective import Objective, Term
 from search.results.outcome import Part
 from search.storage.store import Store

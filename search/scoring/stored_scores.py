@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from merge.recipe.schema import Recipe
-from search.scoring.bench import Bench
+from search.scoring.resources import Bench
 from search.errors import SearchStoppedError
 from search.results.outcome import Failed, Observer, Part, Scored
 from search.results.trial_records import Reporter

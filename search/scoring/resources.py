@@ -21,11 +21,11 @@ from evals.tasks.loading import LoadedTask, TaskSpec
 from merge.merger import Merger
 from merge.execution.live_state import load_tokenizer
 from merge.recipe.schema import Recipe
-from search.scoring.judge import Judge, Stage
+from search.scoring.candidate_scorer import Judge, Stage
 from search.scoring.live_models import LiveModels
 from search.machine import free_memory
 from search.objective.objective import Objective, Term, terms_of
-from search.scoring.parents import Parents
+from search.scoring.parent_check import Parents
 from search.results.outcome import Part
 from search.objective.rung import climbs, on_the_rung, rung_objective
 from search.storage.store import Store
