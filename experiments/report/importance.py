@@ -11,7 +11,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from experiments.report.gather import Entry, StudyFacts
-from search.space.space import SearchSpace
+from search.space.search_space import SearchSpace
 
 ENOUGH = 12
 """Fewer fully scored trials of a family tell nothing about its holes."""

@@ -29,7 +29,7 @@ from search.objective.racing import Race, worth_of_questions
 from search.results.outcome import Failed, Observer, Outlook, Scored, Verdict
 from search.results.trial_records import Reporter
 from search.objective.rung import Agreement, ranks
-from search.space.space import Candidate
+from search.space.search_space import Candidate
 from search.results.search_state import Entry, Standing
 from search.proposals.baseline_points import place_of
 from search.loop.stopping import candidates_left, reason_to_stop

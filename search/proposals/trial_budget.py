@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.space.box import Box, grid_values
+from search.space.transform import Box, grid_values
 from search.space.family import Family
 from search.samplers import SamplerContext, chosen_sampler
 from search.study.study import LoadedStudy

@@ -12,7 +12,7 @@ from merge.documents import DocumentError, read_text, read_yaml
 from search.errors import SpaceError, StudyError
 from search.space.holes import Scalar
 from search.samplers import Known
-from search.space.space import SearchSpace
+from search.space.search_space import SearchSpace
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy, load_study
 

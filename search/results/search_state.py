@@ -12,7 +12,7 @@ from merge.recipe.schema import Recipe
 from search.errors import SearchStoppedError
 from search.objective.pareto import front
 from search.results.outcome import Failed
-from search.space.space import RecipeText
+from search.space.search_space import RecipeText
 
 PATIENCE = 3
 """So many failures of one kind in a row stop the search: the next would fail too."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from merge.recipe.schema import Recipe
 from search.results.outcome import Failed, Part, Scored, TrialRecord
-from search.space.space import Candidate
+from search.space.search_space import Candidate
 
 
 class _Trial(TrialRecord):

@@ -15,7 +15,7 @@ from search.errors import StudyError
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from search.space.space import SearchSpace
+    from search.space.search_space import SearchSpace
 
 Arguments = Mapping[str, float | int | bool | str]
 """Arguments of a sampler, by its own names."""

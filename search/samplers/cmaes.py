@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.space.box import Array, Box, Point
+from search.space.transform import Array, Box, Point
 from search.errors import StudyError
 from search.samplers import Known, SamplerContext
 

@@ -14,7 +14,7 @@ from merge.errors import RecipeError
 from merge.recipe.schema import Recipe
 from search.errors import StudyError
 from search.space.family import Family
-from search.space.space import SearchSpace
+from search.space.search_space import SearchSpace
 from search.study.study_file import StudyFile, faults
 
 FREE = ("trials", "max_hours", "patience", "finalists", "mask_seeds", "workers")

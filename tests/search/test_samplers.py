@@ -15,7 +15,7 @@ from search.space.family import Family
 from search.space.holes import contains
 from search.proposals.per_trial_sampler import PerTrialSampler
 from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
-from search.space.space import SearchSpace
+from search.space.search_space import SearchSpace
 from search.study.study import LoadedStudy
 
 NUMBER = {"low": 0.0, "high": 1.0}

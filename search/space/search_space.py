@@ -12,7 +12,7 @@ from merge.recipe.schema import Recipe
 from search.errors import SpaceError
 from search.space.family import Family
 from search.space.holes import Scalar
-from search.space.stack import plain_recipe
+from search.space.layer_stacking import plain_recipe
 
 FAMILY = "family"
 """Name of the choice between families, where a study has several."""
