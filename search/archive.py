@@ -15,7 +15,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, delete, insert, s
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 from search.errors import StoreError
-from search.storage.packed import RECORD
+from search.storage.codec import RECORD
 
 BATCH = 200
 """Records that are read at once."""

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from search.errors import SearchStoppedError, StoreError
 from search.locks import Lock
 from search.owners import Owner
-from search.storage.packed import RECORD
+from search.storage.codec import RECORD
 from search.patience import Patience
 from search.pause import Say, silent
 

@@ -23,7 +23,7 @@ from search.objective.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
 from search.scoring.candidate_scorer import Rivals
 from search.scoring.stored_scores import Outside
-from search.storage.packed import unpack
+from search.storage.codec import unpack
 from search.proposals.per_trial_sampler import prepare_proposals
 from search.objective.racing import Race, worth_of_questions
 from search.results.outcome import Failed, Observer, Outlook, Scored, Verdict

@@ -14,9 +14,9 @@ from sqlalchemy import event
 from evals.tasks.sampling import Question
 from experiments.study_folder.answers import AnswersFile
 from experiments.study_folder.folder import FolderWriter, StudyFolder
-from search.storage import packed
+from search.storage import codec as packed
 from search.loop.run import Run
-from search.storage.packed import pack, unpack
+from search.storage.codec import pack, unpack
 from search.results.outcome import Scored, TrialRecord
 from search.storage.store import Store
 from tests.faults.made_up import bench_of

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from search import archive, lean
 from search.archive import Archive
 from search.errors import StoreError
-from search.storage.packed import RECORD
+from search.storage.codec import RECORD
 from search.results.outcome import Failed
 from search.results.search_state import Entry
 from search.storage.store import Store

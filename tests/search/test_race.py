@@ -16,7 +16,7 @@ from evals.scores.statistics import mcnemar_exact
 from experiments.running.progress import ConsoleProgress
 from search.scoring.candidate_scorer import Rivals
 from search.objective.objective import Gains, Objective, Term
-from search.storage.packed import pack, unpack
+from search.storage.codec import pack, unpack
 from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions
 from search.results.outcome import Scored
 from search.results.trial_records import Reporter
