@@ -15,7 +15,7 @@ from merge.recipe.schema import Recipe
 from search.errors import StudyError
 from search.space.family import Family
 from search.space.search_space import SearchSpace
-from search.study.study_file import StudyFile, faults
+from search.study.schema import StudyFile, faults
 
 FREE = ("trials", "max_hours", "patience", "finalists", "mask_seeds", "workers")
 """Keys of the search section that may change while a study runs."""

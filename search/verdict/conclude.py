@@ -17,7 +17,7 @@ from search.scoring.stored_scores import Outside
 from search.results.outcome import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement
 from search.results.search_state import Entry, distinct
-from search.study.study_file import SearchSection
+from search.study.schema import SearchSection
 
 MERGES = ("merge", "known")
 """Kinds of baselines that are finalists by right."""
