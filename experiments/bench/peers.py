@@ -37,7 +37,7 @@ from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
 from search.scoring.resources import Bench
-from search.verdict.conclude import MERGES
+from search.verdict.conclusion import MERGES
 from search.verdict.finalists import name_winner, order_finalists
 from search.results.outcome import Part, Scored
 from search.storage.store import Store, default_url

@@ -18,7 +18,7 @@ from merge.errors import RecipeError
 from search.proposals.baselines import make_baselines
 from search.scoring.resources import Bench
 from search.company import Company, Nobody
-from search.verdict.conclude import MERGES, Conclusion, Ending
+from search.verdict.conclusion import MERGES, Conclusion, Ending
 from search.objective.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
 from search.scoring.candidate_scorer import Rivals

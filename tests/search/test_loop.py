@@ -154,7 +154,7 @@ def test_a_baseline_that_nothing_beats_wins_and_is_said_to(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from experiments.study_folder.words import verdict_lines
-    from search.verdict import conclude
+    from search.verdict import conclusion as conclude
 
     monkeypatch.setattr(conclude, "name_winner", lambda *_: "task arithmetic")
     recorder = Recorder()

@@ -12,7 +12,7 @@ from evals.scores.results import Cost, Results
 from evals.scores.statistics import Interval
 from experiments.study_folder.words import verdict_lines
 from merge.recipe.schema import Recipe
-from search.verdict.conclude import shown_together
+from search.verdict.conclusion import shown_together
 from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
 from search.objective.pareto import dominates, front
