@@ -24,7 +24,7 @@ from search.locks import Lock
 from search.owners import Owner
 from search.storage.codec import RECORD
 from search.patience import Patience
-from search.pause import Say, silent
+from search.interrupts import Say, silent
 
 OWNER, LEARNED = "owner", "baseline"
 _BEAT, _LEADER, _OPEN, _CLOSED, _STANDS = "beat", "leader", "open", "closed", "stands"

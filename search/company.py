@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from search.pause import Pause, Say, silent
+from search.interrupts import Pause, Say, silent
 from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.storage.store import Store
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from search.errors import SearchStoppedError
-from search.pause import Say, silent
+from search.interrupts import Say, silent
 
 T = TypeVar("T")
 

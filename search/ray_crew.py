@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import StoreError, StudyError
 from search.locks import across_hosts
-from search.pause import Say
+from search.interrupts import Say
 
 if TYPE_CHECKING:
     from search.workers import Joining

@@ -17,10 +17,10 @@ from search.company import Company, Crew, Nobody
 from search.errors import SearchError, StoreError
 from search.locks import only_one
 from search.loop.run import POLL, Run
-from search.machine import device_of, share_cores
+from search.hardware import device_of, share_cores
 from search.owners import stands_still
 from search.patience import LONGEST, Patience, shown
-from search.pause import Pause, Say, silent
+from search.interrupts import Pause, Say, silent
 from search.proposals.per_trial_sampler import make_proposal
 from search.results.outcome import Observer, Verdict
 from search.storage.store import Store, default_url

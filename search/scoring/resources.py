@@ -23,7 +23,7 @@ from merge.execution.live_state import load_tokenizer
 from merge.recipe.schema import Recipe
 from search.scoring.candidate_scorer import Judge, Stage
 from search.scoring.live_models import LiveModels
-from search.machine import free_memory
+from search.hardware import free_memory
 from search.objective.objective import Objective, Term, terms_of
 from search.scoring.parent_check import Parents
 from search.results.outcome import Part

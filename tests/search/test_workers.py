@@ -16,7 +16,7 @@ from search.scoring.resources import SHELF, Bench
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
 from search.owners import Owner
-from search.pause import silent
+from search.interrupts import silent
 from search.proposals.per_trial_sampler import prepare_proposals
 from search.results.outcome import Failed
 from search.storage.store import Store
