@@ -7,7 +7,7 @@ import typer
 
 from experiments.commands.options import Data, Device, ModelsRoot
 from experiments.faults import RUN_FAILED, explained
-from experiments.commands.uncollected import uncollected
+from experiments.commands.fast_imports import uncollected
 
 
 def report_command(

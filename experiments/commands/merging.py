@@ -7,7 +7,7 @@ import typer
 
 from experiments.commands.options import IDLE, ModelsRoot
 from experiments.faults import explained
-from experiments.commands.uncollected import uncollected
+from experiments.commands.fast_imports import uncollected
 
 
 def merge_command(

@@ -7,7 +7,7 @@ import typer
 
 from experiments.commands.options import Data, Device, ModelsRoot, Out, Trials, Workers
 from experiments.faults import explained
-from experiments.commands.uncollected import uncollected
+from experiments.commands.fast_imports import uncollected
 
 
 def search_command(

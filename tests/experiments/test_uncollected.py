@@ -2,7 +2,7 @@
 
 import gc
 
-from experiments.commands.uncollected import uncollected
+from experiments.commands.fast_imports import uncollected
 
 
 def test_collection_is_off_only_within() -> None:
