@@ -13,11 +13,11 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from experiments.atomic import write_text_atomically
-from experiments.duel.arena import Arena, Fighter
-from experiments.duel.compare import Meeting, meet
-from experiments.duel.contestants import champions, check_searched, given
+from experiments.duel.scoring import Arena, Fighter
+from experiments.duel.comparison import Meeting, meet
+from experiments.duel.competitors import champions, check_searched, given
 from experiments.duel.page import duel_page
-from experiments.duel.words import duel_table, lines, quotable
+from experiments.duel.text import duel_table, lines, quotable
 from experiments.errors import InputError
 from experiments.running.progress import ConsoleProgress
 from experiments.roots import models_roots as all_roots

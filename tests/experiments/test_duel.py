@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from evals.scores.results import Results
 from evals.scores.statistics import mcnemar_exact
-from experiments.duel.arena import Fighter
-from experiments.duel.compare import meet
-from experiments.duel.words import duel_table, lines, quotable
+from experiments.duel.scoring import Fighter
+from experiments.duel.comparison import meet
+from experiments.duel.text import duel_table, lines, quotable
 from merge.recipe.schema import Recipe
 from search.objective.objective import Objective, Term
 from tests.experiments.test_cli import run

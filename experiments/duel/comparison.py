@@ -11,7 +11,7 @@ from scipy import stats
 
 from evals.scores.results import Results
 from evals.scores.statistics import Interval, mcnemar_exact, minimum_detectable_difference, wilcoxon_signed_rank
-from experiments.duel.arena import Fighter
+from experiments.duel.scoring import Fighter
 from search.objective.objective import BITS_PER_BYTE, GOLD_PROBABILITY, Objective, Term, paired
 
 Array = NDArray[np.float64]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evals.scores.results import Results
-from experiments.duel.contestants import Contestant
+from experiments.duel.competitors import Contestant
 from merge.methods import get_method
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
@@ -146,7 +146,7 @@ class Arena:
 
 
 def _store_of(folder: Path, whole: LoadedStudy) -> Store | None:
-    from experiments.duel.contestants import family_study
+    from experiments.duel.competitors import family_study
 
     if folder.name not in whole.space.families:
         return None
