@@ -13,7 +13,7 @@ from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import engine_names
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
-from experiments.evaluate.prompts import kept_prompts
+from experiments.evaluate.prompt_cache import kept_prompts
 from experiments.reproduce.card.benchmarks import Asked
 from experiments.reproduce.build import Built, build_chain
 from experiments.reproduce.chain import Chain, arrange

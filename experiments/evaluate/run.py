@@ -22,10 +22,10 @@ from evals.scores.results import Results, merge_results
 from evals.suites import Suite
 from evals.tasks.loading import LoadedTask
 from experiments.errors import ExperimentError, InputError
-from experiments.evaluate.evaluate_options import DTYPES, EvaluateOptions
+from experiments.evaluate.options import DTYPES, EvaluateOptions
 from experiments.evaluate.leaderboard import metric_table, suite_table
-from experiments.evaluate.outputs import ModelFacts, Places, write_documents
-from experiments.evaluate.prompts import kept_prompts
+from experiments.evaluate.lm_eval_output import ModelFacts, Places, write_documents
+from experiments.evaluate.prompt_cache import kept_prompts
 from experiments.roots import models_roots as all_roots
 from merge.merger import Merger
 from merge.execution.live_state import load_tokenizer, new_live_model

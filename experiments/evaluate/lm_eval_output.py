@@ -16,7 +16,7 @@ from evals.lm_eval_files.samples_file import sample_lines, samples_of
 from evals.suites import Shown, Suite
 from evals.tasks.loading import LoadedTask
 from experiments.atomic import write_text_atomically
-from experiments.evaluate.evaluate_options import EvaluateOptions
+from experiments.evaluate.options import EvaluateOptions
 
 
 @dataclass(frozen=True)
