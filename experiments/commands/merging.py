@@ -59,7 +59,7 @@ def merge_command(
 ) -> None:
     """Build the model folder of a recipe, one tensor at a time."""
     with uncollected():
-        from experiments.release.build import BuildOptions, build_model
+        from experiments.release.merge_to_folder import BuildOptions, build_model
         from experiments.commands.mergekit_flags import idle_flags
 
     options = BuildOptions(

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from experiments.atomic import write_text_atomically
-from experiments.release.build import shard_size
+from experiments.release.merge_to_folder import shard_size
 from experiments.release.card import CardFacts, has_chat_template, read_verdict, winner_card
 from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder, find_finished
