@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.errors import ExperimentError, InputError
-from experiments.report.gather import Entry, gather
+from experiments.report.study_facts import Entry, gather
 from merge.recipe.schema import Recipe
 from search.study.study import LoadedStudy
 

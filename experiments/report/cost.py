@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from evals.scores.results import Cost
-from experiments.report.gather import Entry, StudyFacts
+from experiments.report.study_facts import Entry, StudyFacts
 
 PARTS = ("baselines", "trials", "finalists", "verdict")
 

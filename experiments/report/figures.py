@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import plotly.graph_objects as go
 
 from experiments.report.depth import Curve
-from experiments.report.gather import Entry
+from experiments.report.study_facts import Entry
 from experiments.report.importance import Importances
 from search.results.outcome import FrontPoint, Masks
 

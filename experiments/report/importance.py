@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from experiments.report.gather import Entry, StudyFacts
+from experiments.report.study_facts import Entry, StudyFacts
 from search.space.search_space import SearchSpace
 
 ENOUGH = 12

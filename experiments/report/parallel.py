@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from experiments.report.figures import about, finished, plain, shown
-from experiments.report.gather import Entry
+from experiments.report.study_facts import Entry
 
 SCALE = ((0.0, "#8a94a6"), (0.5, "#4aa3a2"), (1.0, "#f2a541"))
 """Colours from the worst trial to the best."""

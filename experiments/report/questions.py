@@ -11,7 +11,7 @@ import pandas as pd
 from evals.errors import EvalError
 from evals.tasks.sampling import Leaf
 from evals.scores.results import Results
-from experiments.report.gather import StudyFacts
+from experiments.report.study_facts import StudyFacts
 from merge.errors import MergeError
 from search.scoring.resources import Bench
 from search.results.outcome import Comparison, TaskComparison

@@ -17,7 +17,7 @@ from experiments.atomic import write_text_atomically
 from experiments.errors import ExperimentError, InputError
 from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_table
 from experiments.running.progress import ConsoleProgress
-from experiments.report.gather import whole_verdict
+from experiments.report.study_facts import whole_verdict
 from experiments.report.page import report_figures, write_report
 from experiments.roots import models_roots as all_roots
 from experiments.tracking import MlflowMirror
