@@ -24,7 +24,7 @@ from experiments.reproduce.card.page import Page, read_page
 from experiments.reproduce.card.recipes import find_recipes
 from experiments.reproduce.card.references import mapped_recipe, parse_map
 from experiments.reproduce.card.scores import Claims, find_claims
-from experiments.reproduce.words import Reproduction, as_json, parent_table, score_table, summary
+from experiments.reproduce.text import Reproduction, as_json, parent_table, score_table, summary
 from experiments.roots import models_roots as all_roots
 
 
