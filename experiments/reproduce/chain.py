@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from experiments.errors import InputError
 from experiments.reproduce.card.recipes import FoundRecipe
-from experiments.reproduce.card.references import rewritten
+from experiments.reproduce.card.model_map import rewritten
 from merge.recipe.schema import Recipe
 
 NEAR = 200

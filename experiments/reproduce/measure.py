@@ -19,7 +19,7 @@ from evals.scores.results import Results
 from evals.suites import load_suite
 from evals.tasks.loading import LoadedTask, TaskSpec
 from experiments.reproduce.card.benchmarks import Asked
-from experiments.reproduce.card.scores import Published
+from experiments.reproduce.card.claimed_scores import Published
 
 Z = 1.959964
 """Quantile of the normal distribution for intervals of 95 %."""

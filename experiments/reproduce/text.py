@@ -8,10 +8,10 @@ from difflib import SequenceMatcher
 
 from evals.tasks.metrics import GOLD_BITS
 from experiments.reproduce.chain import Chain
-from experiments.reproduce.card.front import Front
+from experiments.reproduce.card.front_matter import Front
 from experiments.reproduce.measure import Measured
-from experiments.reproduce.card.page import Page
-from experiments.reproduce.card.scores import Claims
+from experiments.reproduce.card.card_text import Page
+from experiments.reproduce.card.claimed_scores import Claims
 
 ALIKE = 0.5
 """How alike a table's column and a model's name must be, from 0 to 1, to be taken for the same."""

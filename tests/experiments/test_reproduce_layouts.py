@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from experiments.reproduce.card.page import clean
+from experiments.reproduce.card.card_text import clean
 from merge.recipe.schema import Recipe
 from tests.experiments.test_reproduce_reading import claims_of, one_line, recipes_of, told, unindented
 

@@ -92,7 +92,7 @@ def test_the_base_listed_again_with_parameters_changes_no_bit(tiny_models: Path,
 
 
 def test_the_recipe_of_a_saved_page_is_the_one_that_is_ready(shared: Path) -> None:
-    from experiments.reproduce.card.page import read_page
+    from experiments.reproduce.card.card_text import read_page
     from experiments.reproduce.card.recipes import find_recipes
 
     for page, name in (("openchat-40-layers", "block-expansion"), ("llama3-merge-biomed", "biomed-llama3")):

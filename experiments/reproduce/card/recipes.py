@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import InputError
-from experiments.reproduce.card.flattened import DOCUMENT, find_flattened
-from experiments.reproduce.card.page import Page
-from experiments.reproduce.card.prose import read_prose
+from experiments.reproduce.card.flattened_recipe import DOCUMENT, find_flattened
+from experiments.reproduce.card.card_text import Page
+from experiments.reproduce.card.prose_recipe import read_prose
 from experiments.reproduce.card.safe_yaml import documents
 from experiments.reproduce.card.tolerance import tolerated
 from merge.errors import RecipeError

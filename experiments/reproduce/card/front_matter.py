@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.reproduce.card.page import Page
+from experiments.reproduce.card.card_text import Page
 from experiments.reproduce.card.safe_yaml import documents
 
 _FRONT = re.compile(r"\s*---\s(.*?)\s---(?=\s|$)", re.DOTALL)
