@@ -22,7 +22,7 @@ from experiments.report.importance import importances
 from experiments.report.parallel import parallel_coordinates
 from experiments.report.questions import QuestionMap, question_map, question_table
 from experiments.report.tables import score_table, write_tables
-from experiments.study_folder.words import verdict_lines
+from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
 from search.results.outcome import Verdict
 

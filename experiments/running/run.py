@@ -22,7 +22,7 @@ from experiments.report.page import report_figures, write_report
 from experiments.roots import models_roots as all_roots
 from experiments.tracking import MlflowMirror
 from experiments.study_folder.versions import library_versions
-from experiments.study_folder.words import verdict_lines
+from experiments.study_folder.verdict_text import verdict_lines
 from merge.documents import read_text, read_yaml
 from search.errors import StudyError
 from search.results.outcome import Observer, Outlook, TrialRecord, Verdict

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from experiments.study_folder.answers import AnswersFile
+from experiments.study_folder.answers_csv import AnswersFile
 from experiments.atomic import write_text_atomically
 from experiments.errors import InputError
 from experiments.tables import parents_against_winner, to_markdown
-from experiments.study_folder.trials_file import TrialsFile
+from experiments.study_folder.trials_csv import TrialsFile
 from merge.documents import one_line
 from search.results.outcome import Outlook, TrialRecord, Verdict
 
@@ -141,7 +141,7 @@ def verdict_table(verdict: Verdict, names: Sequence[str] | None = None) -> str:
 
 def verdict_page(verdict: Verdict) -> str:
     """Return the verdict as Markdown: its sentences as a list, then the table."""
-    from experiments.study_folder.words import verdict_lines
+    from experiments.study_folder.verdict_text import verdict_lines
 
     told = (line.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(") for line in verdict_lines(verdict))
     lines = (f"  * {line.strip()}" if line.startswith(" ") else f"* {line}" for line in told)

@@ -20,7 +20,7 @@ from experiments.report.study_facts import StudyFacts, gather
 from experiments.report.importance import importances
 from experiments.report.page import report_page, write_report
 from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, _text, question_map
-from experiments.study_folder.words import verdict_lines
+from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
 from search.scoring.resources import Bench
 from tests.experiments.test_cli import run

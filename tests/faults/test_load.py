@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from evals.tasks.sampling import Question
-from experiments.study_folder.answers import AnswersFile
+from experiments.study_folder.answers_csv import AnswersFile
 from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.storage import codec as packed
 from search.loop.run import Run

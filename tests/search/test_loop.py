@@ -153,7 +153,7 @@ def test_the_winner_is_a_plain_recipe(finished: tuple[Path, Recorder]) -> None:
 def test_a_baseline_that_nothing_beats_wins_and_is_said_to(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments.study_folder.words import verdict_lines
+    from experiments.study_folder.verdict_text import verdict_lines
     from search.verdict import conclusion as conclude
 
     monkeypatch.setattr(conclude, "name_winner", lambda *_: "task arithmetic")

@@ -11,7 +11,7 @@ import yaml
 
 from evals.tasks.sampling import Question
 from experiments.study_folder.folder import FolderWriter, StudyFolder
-from experiments.study_folder.words import verdict_lines
+from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe, load_recipes
 from search.errors import StudyError
 from search.objective.objective import Objective, Term

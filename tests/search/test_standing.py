@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from evals.scores.results import Cost, Results
 from evals.scores.statistics import Interval
-from experiments.study_folder.words import verdict_lines
+from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
 from search.verdict.conclusion import shown_together
 from search.objective.constraints import Bound, Guard
