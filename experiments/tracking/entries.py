@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 from evals.scores.results import Results
-from experiments.tracking.naming import batches, safely_named
+from experiments.tracking.names import batches, safely_named
 from search.results.outcome import TrialRecord
 
 if TYPE_CHECKING:

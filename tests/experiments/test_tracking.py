@@ -10,8 +10,8 @@ import pytest
 from evals.scores.results import Results
 from evals.scores.statistics import Interval
 from experiments.tracking import MlflowMirror
-from experiments.tracking.mirrored import Mirrored
-from experiments.tracking.store import QUIET, OpenStore
+from experiments.tracking.mirror_index import Mirrored
+from experiments.tracking.mlflow_store import QUIET, OpenStore
 from search.results.outcome import Comparison, TrialRecord, Verdict
 
 if TYPE_CHECKING:
