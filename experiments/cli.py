@@ -17,7 +17,7 @@ from experiments.commands.finishing import (
 )
 from experiments.commands.merging import merge_command
 from experiments.commands.searching import demo_command, search_command, space_command, worker_command
-from experiments.faults import BAD_INPUT
+from experiments.exit_codes import BAD_INPUT
 from experiments.commands.package_guard import foreign_rooms
 
 app = typer.Typer(

@@ -37,7 +37,7 @@ def end_at_first_pass() -> None:
 
 def start_study(study: Path, folder: Path, root: Path | None, data: str | None) -> None:
     """Run a study until its model is first called."""
-    from experiments.roots import models_roots
+    from experiments.models_roots import models_roots
     from experiments.running.run import Overrides
     from search.results.outcome import Outlook, TrialRecord, Verdict
     from search.workers import run_search

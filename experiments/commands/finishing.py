@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from experiments.commands.options import Data, Device, ModelsRoot
-from experiments.faults import RUN_FAILED, explained
+from experiments.exit_codes import RUN_FAILED, explained
 from experiments.commands.fast_imports import uncollected
 
 

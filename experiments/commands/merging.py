@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from experiments.commands.options import IDLE, ModelsRoot
-from experiments.faults import explained
+from experiments.exit_codes import explained
 from experiments.commands.fast_imports import uncollected
 
 

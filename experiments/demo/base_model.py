@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from experiments.atomic import sync_folder
+from experiments.atomic_files import sync_folder
 from experiments.demo.manifest import Origin, find_fault, write_manifest
 from experiments.demo.sources import BASE_MODEL, SourceError, from_hub, from_wheel
 from experiments.errors import ExperimentError

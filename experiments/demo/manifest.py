@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from experiments.atomic import write_text_atomically
+from experiments.atomic_files import write_text_atomically
 
 MANIFEST = "mergesearch_manifest.json"
 

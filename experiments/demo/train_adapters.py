@@ -14,9 +14,9 @@ import torch
 import typer
 from torch import Tensor
 
-from experiments.atomic import write_bytes_atomically, write_text_atomically
+from experiments.atomic_files import write_bytes_atomically, write_text_atomically
 from experiments.errors import InputError
-from experiments.faults import explained
+from experiments.exit_codes import explained
 
 if TYPE_CHECKING:
     from peft import PeftModel

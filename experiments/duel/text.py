@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from experiments.duel.scoring import Fighter
 from experiments.duel.comparison import Meeting, Row
-from experiments.tables import cell, markdown_table
+from experiments.score_tables import cell, markdown_table
 
 
 def quotable(meeting: Meeting, fighters: Sequence[Fighter]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from evals.scores.results import Results
 from evals.suites import Shown, Suite
 from evals.tasks.loading import LoadedTask
-from experiments.tables import cell, markdown_table
+from experiments.score_tables import cell, markdown_table
 
 
 def suite_table(suite: Suite, results: Mapping[str, Results], shots: Mapping[str, int]) -> str:

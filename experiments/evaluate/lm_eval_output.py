@@ -15,7 +15,7 @@ from evals.scores.results import Results
 from evals.lm_eval_files.samples_file import sample_lines, samples_of
 from evals.suites import Shown, Suite
 from evals.tasks.loading import LoadedTask
-from experiments.atomic import write_text_atomically
+from experiments.atomic_files import write_text_atomically
 from experiments.evaluate.options import EvaluateOptions
 
 

@@ -26,7 +26,7 @@ from experiments.evaluate.options import DTYPES, EvaluateOptions
 from experiments.evaluate.leaderboard import metric_table, suite_table
 from experiments.evaluate.lm_eval_output import ModelFacts, Places, write_documents
 from experiments.evaluate.prompt_cache import kept_prompts
-from experiments.roots import models_roots as all_roots
+from experiments.models_roots import models_roots as all_roots
 from merge.merger import Merger
 from merge.execution.live_state import load_tokenizer, new_live_model
 from merge.recipe.schema import Recipe, load_recipes

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder
 from experiments.release.licences import Licence
-from experiments.tables import parents_against_winner, to_markdown
+from experiments.score_tables import parents_against_winner, to_markdown
 from merge.output.model_card import as_text, fenced
 from merge.methods import get_method
 from merge.recipe.schema import Recipe

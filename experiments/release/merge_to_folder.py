@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from experiments.errors import InputError
-from experiments.roots import models_roots as all_roots
+from experiments.models_roots import models_roots as all_roots
 from merge.recipe.schema import DTYPES, load_recipes
 from merge.multi_stage import merge_stages
 

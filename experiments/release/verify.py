@@ -21,7 +21,7 @@ from evals.tasks.loading import LoadedTask, load_tasks
 from experiments.release.card import read_verdict
 from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder, find_finished
-from experiments.roots import models_roots as all_roots
+from experiments.models_roots import models_roots as all_roots
 from experiments.study_folder.versions import library_versions
 from merge.merger import Merger
 from merge.errors import CheckpointError

@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from evals.scores.statistics import Interval
-from experiments.atomic import write_text_atomically
+from experiments.atomic_files import write_text_atomically
 from experiments.report import figures as draw
 from experiments.report.cost import cost_table, saved
 from experiments.report.depth import curves, in_layers

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.atomic import write_text_atomically
-from experiments.tables import HIGHER, cell, markdown_table, parents_against_winner, to_csv
+from experiments.atomic_files import write_text_atomically
+from experiments.score_tables import HIGHER, cell, markdown_table, parents_against_winner, to_csv
 
 LONGEST = 200
 """Rows that a Markdown table may have; a longer one is for machines and stays CSV alone."""

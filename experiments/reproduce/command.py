@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import engine_names
-from experiments.atomic import write_text_atomically
+from experiments.atomic_files import write_text_atomically
 from experiments.errors import InputError
 from experiments.evaluate.prompt_cache import kept_prompts
 from experiments.reproduce.card.benchmarks import Asked
@@ -25,7 +25,7 @@ from experiments.reproduce.card.recipes import find_recipes
 from experiments.reproduce.card.model_map import mapped_recipe, parse_map
 from experiments.reproduce.card.claimed_scores import Claims, find_claims
 from experiments.reproduce.text import Reproduction, as_json, parent_table, score_table, summary
-from experiments.roots import models_roots as all_roots
+from experiments.models_roots import models_roots as all_roots
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from itertools import islice
 from math import isnan
 from pathlib import Path
 
-from experiments.atomic import sync_folder, write_text_atomically
+from experiments.atomic_files import sync_folder, write_text_atomically
 from search.results.outcome import TrialRecord
 
 COLUMNS = ("name", "part", "task", "leaf", "question", "metric", "value", "weight")

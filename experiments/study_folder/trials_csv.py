@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from experiments.atomic import write_text_atomically
-from experiments.tables import to_csv, trials_table
+from experiments.atomic_files import write_text_atomically
+from experiments.score_tables import to_csv, trials_table
 from search.results.outcome import TrialRecord
 
 _LEFT_OUT = ("results", "recipe_yaml")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.atomic import write_text_atomically
+from experiments.atomic_files import write_text_atomically
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import typer
 from hypothesis import strategies as st
 
 from experiments.cli import app
-from experiments.faults import explained
+from experiments.exit_codes import explained
 from tests.faults.mutations import as_json, as_yaml, bomb, hostile_text, mutated, nested, scarred
 from tests.merge.parents import CONFIG, tensors_of, write_family
 
