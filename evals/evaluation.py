@@ -11,13 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from evals.scores.aggregation import Aggregator
-from evals.prompts.requests import Asked, asked_from_json, asked_to_json
-from evals.prompts.chat_template import chat_renderer
 from evals.cache.disk_cache import DiskCache
-from evals.tasks.lm_eval_setup import kept_random_state
-from evals.errors import ScoringError, TaskError
 from evals.cache.fingerprint import tokenizer_key
+from evals.engines.live.token_cache import Tokens
+from evals.errors import ScoringError, TaskError
+from evals.prompts.building import Prompting, ask_leaf
+from evals.prompts.chat_template import chat_renderer
+from evals.prompts.requests import Asked, asked_from_json, asked_to_json
+from evals.scores.aggregation import Aggregator
+from evals.scores.results import Cost, Item, Results, results_of
+from evals.tasks.lm_eval_setup import kept_random_state
+from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import (
     GOLD_BITS,
     GOLD_PROB,
@@ -25,11 +29,7 @@ from evals.tasks.metrics import (
     gold_probability,
     metric_key,
 )
-from evals.prompts.building import Prompting, ask_leaf
 from evals.tasks.sampling import Question
-from evals.scores.results import Cost, Item, Results, results_of
-from evals.tasks.loading import LoadedTask
-from evals.engines.live.token_cache import Tokens
 
 
 @runtime_checkable

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
+from evals.tasks.index import find_files, lm_eval_folder
 from evals.tasks.lm_eval_setup import offline
+from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, bits_per_byte, gold_probability
 from evals.tasks.sampling import Leaf, Question
-from evals.tasks.index import find_files, lm_eval_folder
-from evals.tasks.loading import LoadedTask
 
 
 def write_task(loaded: LoadedTask, questions: Sequence[Question], folder: Path) -> str:

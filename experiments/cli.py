@@ -16,9 +16,9 @@ from experiments.commands.finishing import (
     verify_command,
 )
 from experiments.commands.merging import merge_command
+from experiments.commands.package_guard import foreign_rooms
 from experiments.commands.searching import demo_command, search_command, space_command, worker_command
 from experiments.exit_codes import BAD_INPUT
-from experiments.commands.package_guard import foreign_rooms
 
 app = typer.Typer(
     name="mergesearch",

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.errors import InputError
-from experiments.study_folder.folder import StudyFolder
 from experiments.models_roots import models_roots as all_roots
 from experiments.running.run import Overrides
-from search.scoring.resources import SHELF
+from experiments.study_folder.folder import StudyFolder
 from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.scoring.resources import SHELF
 from search.workers import Joining, Place, run_worker, work
 
 

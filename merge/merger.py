@@ -12,26 +12,26 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from merge.native import tensors as fused
-from merge.memory.prefetch import prepared_ahead
-from merge.memory.large_pages import Room
-from merge.kernels.arithmetic import Arithmetic
 from merge.checkpoint.chat_template import chat_template
 from merge.checkpoint.reader import Checkpoint, PlannedCheckpoint, open_checkpoint
-from merge.errors import CheckpointError
-from merge.kernels.inputs import Group
-from merge.execution.live_state import LiveState, MergeStats
-from merge.kernels.random_draws import CounterDraws, StreamDraws
-from merge.method import AbstractFused, Kernel
-from merge.execution.operands import Parents, Run, is_finite
-from merge.planning.planner import Planner, torch_dtype
-from merge.planning.plan import Plan, TensorPlan
-from merge.memory.cache import Facts
-from merge.recipe.schema import Recipe
-from merge.memory.shared_files import Shelf
-from merge.execution.steps import LiveSteps, Step
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
+from merge.errors import CheckpointError
+from merge.execution.live_state import LiveState, MergeStats
+from merge.execution.operands import Parents, Run, is_finite
+from merge.execution.steps import LiveSteps, Step
+from merge.kernels.arithmetic import Arithmetic
+from merge.kernels.inputs import Group
+from merge.kernels.random_draws import CounterDraws, StreamDraws
+from merge.memory.cache import Facts
+from merge.memory.large_pages import Room
+from merge.memory.prefetch import prepared_ahead
+from merge.memory.shared_files import Shelf
+from merge.method import AbstractFused, Kernel
+from merge.native import tensors as fused
 from merge.output.model_folder import Donor, FolderOptions, check_apart, write_folder
+from merge.planning.plan import Plan, TensorPlan
+from merge.planning.planner import Planner, torch_dtype
+from merge.recipe.schema import Recipe
 
 AHEAD = 2
 """Tensors of a folder that are prepared while one is written; each takes memory like that of the one."""

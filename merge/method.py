@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from merge.native.tensors import Pass
 from merge.kernels.inputs import Group
+from merge.native.tensors import Pass
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]
 Cut: TypeAlias = Literal["common", "base", "none"]

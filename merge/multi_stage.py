@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from merge.merger import Merger
 from merge.errors import CheckpointError, RecipeError
+from merge.merger import Merger
 from merge.output.interrupts import held_interrupts
-from merge.recipe.schema import Recipe
-from merge.recipe.model_reference import parse
-from merge.output.work_folder import work_folder
 from merge.output.model_folder import check_free
+from merge.output.work_folder import work_folder
+from merge.recipe.model_reference import parse
+from merge.recipe.schema import Recipe
 
 
 def merge_stages(  # noqa: D417

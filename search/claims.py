@@ -20,11 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.errors import SearchStoppedError, StoreError
+from search.interrupts import Say, silent
 from search.locks import Lock
 from search.owners import Owner
-from search.storage.codec import RECORD
 from search.patience import Patience
-from search.interrupts import Say, silent
+from search.storage.codec import RECORD
 
 OWNER, LEARNED = "owner", "baseline"
 _BEAT, _LEADER, _OPEN, _CLOSED, _STANDS = "beat", "leader", "open", "closed", "stands"

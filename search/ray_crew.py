@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import StoreError, StudyError
-from search.locks import across_hosts
 from search.interrupts import Say
+from search.locks import across_hosts
 
 if TYPE_CHECKING:
     from search.workers import Joining

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from search.scoring.resources import Bench
 from search.company import Company, Crew, Nobody
 from search.errors import SearchError, StoreError
+from search.hardware import device_of, share_cores
+from search.interrupts import Pause, Say, silent
 from search.locks import only_one
 from search.loop.run import POLL, Run
-from search.hardware import device_of, share_cores
 from search.owners import stands_still
 from search.patience import LONGEST, Patience, shown
-from search.interrupts import Pause, Say, silent
 from search.proposals.per_trial_sampler import make_proposal
+from search.proposals.warm_start import read_warm_start
 from search.results.outcome import Observer, Verdict
+from search.scoring.resources import Bench
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
-from search.proposals.warm_start import read_warm_start
 
 STEP = 1.0
 """Seconds between looks at a process that shall end."""

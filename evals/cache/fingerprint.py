@@ -16,7 +16,7 @@ _ROWS = {"json", "csv", "parquet", "text"}
 @lru_cache(maxsize=1)
 def code_key() -> str:
     """Return a hash of this package's sources and embedded questions, and of the versions of what they stand on."""
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent.parent
     found = {}
     for library in _LIBRARIES:
         try:

@@ -15,8 +15,8 @@ from typing import Any
 
 from lm_eval.api.model import LM
 
-from evals.prompts.chat_template import chat_renderer
 from evals.errors import EngineError, ScoringError
+from evals.prompts.chat_template import chat_renderer
 
 INSTALL = "pip install 'mergesearch[vllm]'"
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.scores.aggregation import leaf_score
-from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, filter_names, metric_key
 from evals.scores.results import Item, Results
 from evals.tasks.loading import LoadedTask
+from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, filter_names, metric_key
 
 BOOTSTRAP_ITERS = 100_000
 """How often lm-eval resamples for the standard error of a metric that has no closed form."""

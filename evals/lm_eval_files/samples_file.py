@@ -7,8 +7,8 @@ from typing import Any
 
 from evals.evaluation import Evaluation
 from evals.lm_eval_files.results_file import split_key
-from evals.tasks.metrics import GOLD_BITS, GOLD_PROB
 from evals.scores.results import Results
+from evals.tasks.metrics import GOLD_BITS, GOLD_PROB
 
 Sample = dict[str, Any]
 _GOLDEN = (GOLD_PROB, GOLD_BITS)

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evals.errors import DataError, EvalError
 from evals.prompts.requests import Asked
 from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS
-from evals.errors import DataError, EvalError
+from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
 from evals.tasks.sampling import Leaf, Question, content_hash
-from evals.tasks.loading import LoadedTask
 
 
 @dataclass(frozen=True)

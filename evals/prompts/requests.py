@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import Gold
 from evals.tasks.sampling import Question
-from evals.tasks.loading import LoadedTask
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from evals.tasks.metrics import GOLD_BITS, filter_names, metric_key
-from evals.tasks.sampling import Question
 from evals.scores.results import Item, Score
 from evals.tasks.loading import LoadedTask
+from evals.tasks.metrics import GOLD_BITS, filter_names, metric_key
+from evals.tasks.sampling import Question
 
 
 class Aggregator:

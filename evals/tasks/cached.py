@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.cache.disk_cache import DiskCache, digest
-from evals.errors import DataError
 from evals.cache.fingerprint import arrow_files, code_key, data_files, hashes, sources_key
-from evals.tasks.sampling import Leaf, Question
+from evals.errors import DataError
 from evals.tasks.loading import LoadedTask, Opened, TaskSpec, load_tasks
+from evals.tasks.sampling import Leaf, Question
 
 _FIELDS = ("label", "name", "metrics", "default_metric", "higher_is_better", "multiple_choice")
 

@@ -15,7 +15,7 @@ from evals.errors import DataError
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
 HUB_SECONDS = 3.0
-PLAIN_PUNKT = Path(__file__).parent / "mini" / "nltk_data"
+PLAIN_PUNKT = Path(__file__).parent.parent / "mini" / "nltk_data"
 """A sentence model that knows a dozen abbreviations: enough for the embedded questions, not for others."""
 
 LM_EVAL_SEEDS = {"python": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}

@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from evals.tasks import local_data
-from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, kept_random_state, offline
 from evals.errors import DataError, TaskError
-from evals.tasks.metrics import canonical_metric, directions, is_multiple_choice, metric_names
+from evals.tasks import local_data
 from evals.tasks.index import find_files, lm_eval_folder, read_yaml
+from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, kept_random_state, offline
+from evals.tasks.metrics import canonical_metric, directions, is_multiple_choice, metric_names
 
-MINI = Path(__file__).parent / "mini"
+MINI = Path(__file__).parent.parent / "mini"
 """Folder of the embedded tasks, whose names start with ``mini``."""
 
 _log = logging.getLogger(__name__)

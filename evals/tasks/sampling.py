@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evals.tasks.lm_eval_setup import kept_random_state
 from evals.errors import DataError
-from evals.tasks.question_sets import Question, QuestionSets, refuse_search_on_test
+from evals.tasks.lm_eval_setup import kept_random_state
 from evals.tasks.loading import LoadedTask
+from evals.tasks.question_sets import Question, QuestionSets, refuse_search_on_test
 
 __all__ = [
     "Leaf",

@@ -34,9 +34,9 @@ from sqlalchemy import insert
 
 from experiments.bench.support.made_up import MadeUpBench, made_up_study
 from experiments.bench.support.process import machine, run
-from experiments.study_folder.folder import FolderWriter, StudyFolder
 from experiments.running.progress import ConsoleProgress
 from experiments.running.run import _Everyone, _Mirror, _StudyCopy, open_mirror
+from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.archive import TABLE
 from search.company import Company
 from search.loop.run import Run

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from experiments.bench.merge_to_disk import make_parents
 from experiments.bench.support.process import machine
+from merge.execution.live_state import new_live_model
 from merge.memory.large_pages import Arena
 from merge.merger import Merger
-from merge.execution.live_state import new_live_model
 from merge.methods import get_method, method_names
 from merge.recipe.schema import Recipe
 

@@ -36,12 +36,12 @@ from experiments.bench.support.standings import HEAD, LOOP, Row
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
-from search.scoring.resources import Bench
-from search.verdict.conclusion import MERGES
-from search.verdict.finalists import name_winner, order_finalists
 from search.results.outcome import Part, Scored
+from search.scoring.resources import Bench
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
+from search.verdict.conclusion import MERGES
+from search.verdict.finalists import name_winner, order_finalists
 
 READY = Path(__file__).parents[1] / "studies" / "math-science.yaml"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"

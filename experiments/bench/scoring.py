@@ -24,13 +24,13 @@ from typing import Any
 
 import torch
 
-from evals.evaluation import Evaluation
-from evals.engines.live.onednn_linear import fast_products
-from evals.tasks.sampling import Leaf, Question
-from evals.scores.results import Results
-from evals.engines.live.engine import LiveScorer
 from evals.engines.hf import stock_scorer
+from evals.engines.live.engine import LiveScorer
+from evals.engines.live.onednn_linear import fast_products
+from evals.evaluation import Evaluation
+from evals.scores.results import Results
 from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.sampling import Leaf, Question
 
 ROWS = 512
 """Rows of the matrix products that measure the machine's rate."""

@@ -54,8 +54,8 @@ def start_study(study: Path, folder: Path, root: Path | None, data: str | None) 
 
 def start_evaluation(model: str, arguments: argparse.Namespace) -> None:
     """Evaluate a model until it is first called."""
-    from experiments.evaluate.run import evaluate_models
     from experiments.evaluate.options import EvaluateOptions
+    from experiments.evaluate.run import evaluate_models
 
     options = EvaluateOptions(suite=arguments.suite, limit=arguments.limit, data=arguments.data)
     roots = None if arguments.models_root is None else [arguments.models_root]

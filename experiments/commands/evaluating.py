@@ -54,8 +54,8 @@ def evaluate_command(
     device: Device = "cpu",
 ) -> None:
     """Score models or recipes on tasks; one column each, best in bold."""
-    from experiments.evaluate.run import evaluate_models
     from experiments.evaluate.options import EvaluateOptions
+    from experiments.evaluate.run import evaluate_models
 
     options = EvaluateOptions(
         tasks=tasks,

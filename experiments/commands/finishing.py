@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.fast_imports import uncollected
 from experiments.commands.options import Data, Device, ModelsRoot
 from experiments.exit_codes import RUN_FAILED, explained
-from experiments.commands.fast_imports import uncollected
 
 
 def report_command(

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.fast_imports import uncollected
 from experiments.commands.options import IDLE, ModelsRoot
 from experiments.exit_codes import explained
-from experiments.commands.fast_imports import uncollected
 
 
 def merge_command(
@@ -59,8 +59,8 @@ def merge_command(
 ) -> None:
     """Build the model folder of a recipe, one tensor at a time."""
     with uncollected():
-        from experiments.release.merge_to_folder import BuildOptions, build_model
         from experiments.commands.mergekit_flags import idle_flags
+        from experiments.release.merge_to_folder import BuildOptions, build_model
 
     options = BuildOptions(
         seed=random_seed,

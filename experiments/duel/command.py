@@ -13,14 +13,14 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from experiments.atomic_files import write_text_atomically
-from experiments.duel.scoring import Arena, Fighter
 from experiments.duel.comparison import Meeting, meet
 from experiments.duel.competitors import champions, check_searched, given
 from experiments.duel.page import duel_page
+from experiments.duel.scoring import Arena, Fighter
 from experiments.duel.text import duel_table, lines, quotable
 from experiments.errors import InputError
-from experiments.running.progress import ConsoleProgress
 from experiments.models_roots import models_roots as all_roots
+from experiments.running.progress import ConsoleProgress
 from experiments.running.run import Overrides, show_study
 from experiments.score_tables import to_csv
 from search.objective.objective import Objective

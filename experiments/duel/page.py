@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from experiments.duel.scoring import Fighter
 from experiments.duel.comparison import MEAN, Meeting, Row
+from experiments.duel.scoring import Fighter
 from experiments.report import figures as draw
 from experiments.report.render import Figures, number, render
 from experiments.report.tables import score_table

@@ -10,14 +10,14 @@ from evals.scores.results import Results
 from experiments.duel.competitors import Contestant
 from merge.methods import get_method
 from merge.recipe.schema import Recipe
-from search.proposals.baselines import make_baselines
-from search.scoring.resources import Bench
 from search.errors import StoreError
 from search.locks import only_one
 from search.objective.objective import Objective
-from search.scoring.stored_scores import Outside
+from search.proposals.baselines import make_baselines
 from search.results.outcome import Observer, Scored
 from search.results.trial_records import Reporter
+from search.scoring.resources import Bench
+from search.scoring.stored_scores import Outside
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 

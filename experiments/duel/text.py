@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from experiments.duel.scoring import Fighter
 from experiments.duel.comparison import Meeting, Row
+from experiments.duel.scoring import Fighter
 from experiments.score_tables import cell, markdown_table
 
 

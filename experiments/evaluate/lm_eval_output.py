@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS
 from evals.evaluation import Evaluation
 from evals.lm_eval_files.results_file import BOOTSTRAP_ITERS, lm_eval_document, to_text, versions_of_libraries
-from evals.scores.results import Results
 from evals.lm_eval_files.samples_file import sample_lines, samples_of
+from evals.scores.results import Results
 from evals.suites import Shown, Suite
+from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS
 from evals.tasks.loading import LoadedTask
 from experiments.atomic_files import write_text_atomically
 from experiments.evaluate.options import EvaluateOptions

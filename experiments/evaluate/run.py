@@ -9,26 +9,26 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from evals.scores.aggregation import Aggregator
-from evals.tasks.availability import load_available
 from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import make_engine, weights_changed
 from evals.errors import ScoringError
 from evals.evaluation import Evaluation
-from evals.tasks.cached import remembered_questions
 from evals.lm_eval_files.results_file import BOOTSTRAP_ITERS
-from evals.tasks.sampling import Question
+from evals.scores.aggregation import Aggregator
 from evals.scores.results import Results, merge_results
 from evals.suites import Suite
+from evals.tasks.availability import load_available
+from evals.tasks.cached import remembered_questions
 from evals.tasks.loading import LoadedTask
+from evals.tasks.sampling import Question
 from experiments.errors import ExperimentError, InputError
-from experiments.evaluate.options import DTYPES, EvaluateOptions
 from experiments.evaluate.leaderboard import metric_table, suite_table
 from experiments.evaluate.lm_eval_output import ModelFacts, Places, write_documents
+from experiments.evaluate.options import DTYPES, EvaluateOptions
 from experiments.evaluate.prompt_cache import kept_prompts
 from experiments.models_roots import models_roots as all_roots
-from merge.merger import Merger
 from merge.execution.live_state import load_tokenizer, new_live_model
+from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from search.space.template import short_name
 

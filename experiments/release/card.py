@@ -10,11 +10,11 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from experiments.errors import InputError
-from experiments.study_folder.folder import StudyFolder
 from experiments.release.licences import Licence
 from experiments.score_tables import parents_against_winner, to_markdown
-from merge.output.model_card import as_text, fenced
+from experiments.study_folder.folder import StudyFolder
 from merge.methods import get_method
+from merge.output.model_card import as_text, fenced
 from merge.recipe.schema import Recipe
 from search.study.study import LoadedStudy
 

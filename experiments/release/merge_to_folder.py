@@ -10,8 +10,8 @@ import typer
 
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
-from merge.recipe.schema import DTYPES, load_recipes
 from merge.multi_stage import merge_stages
+from merge.recipe.schema import DTYPES, load_recipes
 
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 

@@ -11,21 +11,21 @@ import torch
 import typer
 from safetensors import safe_open
 
+from evals.engines.live.engine import LiveScorer
 from evals.errors import DataError
 from evals.evaluation import Evaluation
-from evals.tasks.sampling import Leaf, QuestionSets
 from evals.scores.results import Results
-from evals.engines.live.engine import LiveScorer
 from evals.suites import load_suite
 from evals.tasks.loading import LoadedTask, load_tasks
-from experiments.release.card import read_verdict
+from evals.tasks.sampling import Leaf, QuestionSets
 from experiments.errors import InputError
-from experiments.study_folder.folder import StudyFolder, find_finished
 from experiments.models_roots import models_roots as all_roots
+from experiments.release.card import read_verdict
+from experiments.study_folder.folder import StudyFolder, find_finished
 from experiments.study_folder.versions import library_versions
-from merge.merger import Merger
 from merge.errors import CheckpointError
 from merge.execution.live_state import destinations, load_tokenizer, new_live_model
+from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy, load_study

@@ -16,11 +16,11 @@ from experiments.atomic_files import write_text_atomically
 from experiments.report import figures as draw
 from experiments.report.cost import cost_table, saved
 from experiments.report.depth import curves, in_layers
-from experiments.report.study_facts import Entry, StudyFacts, gather
-from experiments.report.render import Figures, duration, number, render
 from experiments.report.importance import importances
 from experiments.report.parallel import parallel_coordinates
 from experiments.report.questions import QuestionMap, question_map, question_table
+from experiments.report.render import Figures, duration, number, render
+from experiments.report.study_facts import Entry, StudyFacts, gather
 from experiments.report.tables import score_table, write_tables
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe

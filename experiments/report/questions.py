@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from evals.errors import EvalError
-from evals.tasks.sampling import Leaf
 from evals.scores.results import Results
+from evals.tasks.sampling import Leaf
 from experiments.report.study_facts import StudyFacts
 from merge.errors import MergeError
-from search.scoring.resources import Bench
 from search.results.outcome import Comparison, TaskComparison
+from search.scoring.resources import Bench
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 

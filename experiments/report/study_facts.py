@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from evals.scores.results import Cost, Results
-from experiments.release.card import read_verdict
 from experiments.errors import InputError
+from experiments.release.card import read_verdict
 from experiments.study_folder.folder import StudyFolder
 from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.storage.replay import replay

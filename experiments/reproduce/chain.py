@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.errors import InputError
-from experiments.reproduce.card.recipes import FoundRecipe
 from experiments.reproduce.card.model_map import rewritten
+from experiments.reproduce.card.recipes import FoundRecipe
 from merge.recipe.schema import Recipe
 
 NEAR = 200

@@ -14,18 +14,18 @@ from evals.engines.registry import engine_names
 from experiments.atomic_files import write_text_atomically
 from experiments.errors import InputError
 from experiments.evaluate.prompt_cache import kept_prompts
-from experiments.reproduce.card.benchmarks import Asked
-from experiments.reproduce.build import Built, build_chain
-from experiments.reproduce.chain import Chain, arrange
-from experiments.reproduce.card.time_limit import read_in_time
-from experiments.reproduce.card.front_matter import Front, read_front
-from experiments.reproduce.measure import Measured, Settings, Task, judge, load_claimed, score_task
-from experiments.reproduce.card.card_text import Page, read_page
-from experiments.reproduce.card.recipes import find_recipes
-from experiments.reproduce.card.model_map import mapped_recipe, parse_map
-from experiments.reproduce.card.claimed_scores import Claims, find_claims
-from experiments.reproduce.text import Reproduction, as_json, parent_table, score_table, summary
 from experiments.models_roots import models_roots as all_roots
+from experiments.reproduce.build import Built, build_chain
+from experiments.reproduce.card.benchmarks import Asked
+from experiments.reproduce.card.card_text import Page, read_page
+from experiments.reproduce.card.claimed_scores import Claims, find_claims
+from experiments.reproduce.card.front_matter import Front, read_front
+from experiments.reproduce.card.model_map import mapped_recipe, parse_map
+from experiments.reproduce.card.recipes import find_recipes
+from experiments.reproduce.card.time_limit import read_in_time
+from experiments.reproduce.chain import Chain, arrange
+from experiments.reproduce.measure import Measured, Settings, Task, judge, load_claimed, score_task
+from experiments.reproduce.text import Reproduction, as_json, parent_table, score_table, summary
 
 
 @dataclass(frozen=True)

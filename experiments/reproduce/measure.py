@@ -13,11 +13,11 @@ from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import make_engine
 from evals.errors import DataError, EvalError, TaskError
 from evals.evaluation import Evaluation
-from evals.tasks.cached import remembered_questions, remembered_tasks
-from evals.tasks.metrics import canonical_metric
 from evals.scores.results import Results
 from evals.suites import load_suite
+from evals.tasks.cached import remembered_questions, remembered_tasks
 from evals.tasks.loading import LoadedTask, TaskSpec
+from evals.tasks.metrics import canonical_metric
 from experiments.reproduce.card.benchmarks import Asked
 from experiments.reproduce.card.claimed_scores import Published
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from evals.tasks.metrics import GOLD_BITS
-from experiments.reproduce.chain import Chain
-from experiments.reproduce.card.front_matter import Front
-from experiments.reproduce.measure import Measured
 from experiments.reproduce.card.card_text import Page
 from experiments.reproduce.card.claimed_scores import Claims
+from experiments.reproduce.card.front_matter import Front
+from experiments.reproduce.chain import Chain
+from experiments.reproduce.measure import Measured
 
 ALIKE = 0.5
 """How alike a table's column and a model's name must be, from 0 to 1, to be taken for the same."""

@@ -15,14 +15,14 @@ from rich.markup import escape
 
 from experiments.atomic_files import write_text_atomically
 from experiments.errors import ExperimentError, InputError
-from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_table
-from experiments.running.progress import ConsoleProgress
-from experiments.report.study_facts import whole_verdict
-from experiments.report.page import report_figures, write_report
 from experiments.models_roots import models_roots as all_roots
-from experiments.tracking import MlflowMirror
-from experiments.study_folder.versions import library_versions
+from experiments.report.page import report_figures, write_report
+from experiments.report.study_facts import whole_verdict
+from experiments.running.progress import ConsoleProgress
+from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_table
 from experiments.study_folder.verdict_text import verdict_lines
+from experiments.study_folder.versions import library_versions
+from experiments.tracking import MlflowMirror
 from merge.documents import read_text, read_yaml
 from search.errors import StudyError
 from search.results.outcome import Observer, Outlook, TrialRecord, Verdict

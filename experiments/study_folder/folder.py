@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from experiments.study_folder.answers_csv import AnswersFile
 from experiments.atomic_files import write_text_atomically
 from experiments.errors import InputError
 from experiments.score_tables import parents_against_winner, to_markdown
+from experiments.study_folder.answers_csv import AnswersFile
 from experiments.study_folder.trials_csv import TrialsFile
 from merge.documents import one_line
 from search.results.outcome import Outlook, TrialRecord, Verdict

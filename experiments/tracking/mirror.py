@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.tracking.names import safe_name
 from experiments.tracking.entries import TAG, log_metrics, log_questions, log_values, milliseconds, record_tags
 from experiments.tracking.mirror_index import Mirrored
 from experiments.tracking.mlflow_store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store
+from experiments.tracking.names import safe_name
 from merge.output.model_card import as_text
 from search.results.outcome import TrialRecord, Verdict
 

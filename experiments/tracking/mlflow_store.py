@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from experiments.tracking.names import safe_name
 from experiments.tracking.entries import milliseconds
 from experiments.tracking.mirror_index import Mirrored
+from experiments.tracking.names import safe_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,10 +10,10 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+from merge.checkpoint.safetensors_file import Header, read_headers
+from merge.checkpoint.symlinks import check_links
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.checkpoint.symlinks import check_links
-from merge.checkpoint.safetensors_file import Header, read_headers
 
 _REFUSED = {
     "use_dora": "DoRA",

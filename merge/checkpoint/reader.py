@@ -11,14 +11,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from merge.checkpoint.lora import Adapter
+from merge.checkpoint.safetensors_file import Header, read_headers
+from merge.checkpoint.symlinks import check_links, names_file_beside
+from merge.checkpoint.torch_pickle import open_pickled
 from merge.checkpoint.truncation import tell_of_cut_files
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.checkpoint.symlinks import check_links, names_file_beside
-from merge.checkpoint.torch_pickle import open_pickled
 from merge.planning.plan import Plan
 from merge.recipe.model_reference import parse, resolve
-from merge.checkpoint.safetensors_file import Header, read_headers
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

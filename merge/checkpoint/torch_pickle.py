@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from merge.checkpoint.safetensors_file import Header
+from merge.checkpoint.symlinks import names_file_beside
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError
-from merge.checkpoint.symlinks import names_file_beside
-from merge.checkpoint.safetensors_file import Header
 
 LARGEST = 50_000_000
 """Bytes of an index."""

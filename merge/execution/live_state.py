@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from merge.memory.large_pages import settle
-from merge.checkpoint.chat_template import chat_template
-from merge.errors import CheckpointError, CompatibilityError
 from merge.architecture.layers import is_head
+from merge.architecture.stored_names import stored_views
+from merge.checkpoint.chat_template import chat_template
+from merge.checkpoint.tokenizer import load_tokenizer_of
+from merge.errors import CheckpointError, CompatibilityError
+from merge.memory.large_pages import settle
 from merge.planning.plan import Plan
 from merge.recipe.schema import Recipe
-from merge.architecture.stored_names import stored_views
-from merge.checkpoint.tokenizer import load_tokenizer_of
 
 if TYPE_CHECKING:
     from merge.merger import Merger

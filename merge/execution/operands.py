@@ -7,19 +7,19 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
-from merge.kernels.arithmetic import Arithmetic
-from merge.checkpoint.reader import Checkpoint
-from merge.errors import CheckpointError
-from merge.kernels.inputs import Group, Operand
 from merge.architecture.layers import is_recomputed
-from merge.kernels.random_draws import AbstractDraws
-from merge.planning.planner import outer_name
-from merge.planning.plan import Ingredient, TensorPlan
-from merge.memory.cache import Facts
-from merge.recipe.schema import Recipe
-from merge.memory.shared_files import Shelf
+from merge.checkpoint.reader import Checkpoint
 from merge.checkpoint.tokenizer import Vocabulary
+from merge.errors import CheckpointError
+from merge.kernels.arithmetic import Arithmetic
+from merge.kernels.inputs import Group, Operand
+from merge.kernels.random_draws import AbstractDraws
+from merge.memory.cache import Facts
+from merge.memory.shared_files import Shelf
+from merge.native import tensors as fused
+from merge.planning.plan import Ingredient, TensorPlan
+from merge.planning.planner import outer_name
+from merge.recipe.schema import Recipe
 
 MOST_GROUPS = 20_000
 """Tensors of which is remembered where the parents are."""

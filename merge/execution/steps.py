@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from merge.errors import NumericalError
 from merge.architecture.layers import is_recomputed
+from merge.errors import NumericalError
 
 if TYPE_CHECKING:
     from torch import Tensor

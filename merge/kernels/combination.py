@@ -12,10 +12,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
 from merge.kernels.inputs import Group, Operand
-from merge.method import AbstractFused, Kernel
 from merge.kernels.sparsify import Sparsify, TaskVector
+from merge.method import AbstractFused, Kernel
+from merge.native import tensors as fused
 
 
 class Combination(NamedTuple):

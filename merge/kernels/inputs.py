@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.random_draws import AbstractDraws, CounterDraws
 from merge.memory.cache import Facts
+from merge.native import tensors as fused
 
 BLOCK = 1 << 15
 """Entries per block: temporaries stay in a core's cache, and torch runs operations of this size on one thread.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from merge.native import tensors as fused
 from merge.kernels.masks import STEPS, AbstractKeep, Random
+from merge.native import tensors as fused
 
 if TYPE_CHECKING:
     from torch import Tensor

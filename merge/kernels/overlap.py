@@ -7,11 +7,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
-
-from merge.native import overlap as fused_overlap
 from merge.kernels.inputs import Group
 from merge.method import AbstractFused
+from merge.native import overlap as fused_overlap
+from merge.native import tensors as fused
 
 
 @dataclass(frozen=True, eq=False)

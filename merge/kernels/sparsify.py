@@ -12,13 +12,12 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
-
-from merge.native import ranking as fused_ranking
 from merge.kernels.inputs import Group, Operand
-from merge.kernels.masks import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
 from merge.kernels.mask_norms import norms
+from merge.kernels.masks import STEPS, AbstractKeep, Band, Cut, RankedRandom, Stored
 from merge.kernels.top_k import magnitude_cut
+from merge.native import ranking as fused_ranking
+from merge.native import tensors as fused
 
 Sparsify = Callable[["TaskVector"], AbstractKeep | None]
 

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from merge.native import tensors as fused
-
-from merge.native import ranking as fused_ranking
 from merge.kernels.inputs import Group
 from merge.kernels.masks import Cut
+from merge.native import ranking as fused_ranking
+from merge.native import tensors as fused
 
 if TYPE_CHECKING:
     from merge.kernels.sparsify import TaskVector

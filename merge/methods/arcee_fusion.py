@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
-
-from merge.native import overlap as fused_overlap
 from merge.kernels.inputs import Group
 from merge.method import AbstractFused, AbstractMethod, Kernel, whole_tensor
+from merge.native import overlap as fused_overlap
+from merge.native import tensors as fused
 
 _ROWS = 1 << 17
 """Entries whose divergences are computed in one go."""

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.combination import Combination, WeightedSum, task_vectors
 from merge.errors import NumericalError
+from merge.kernels.combination import Combination, WeightedSum, task_vectors
 from merge.kernels.inputs import Group, Matrix
 from merge.method import AbstractMethod, Kernel, flag, number, per_model, whole_tensor
 

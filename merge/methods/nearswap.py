@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
-
-from merge.native import overlap as fused_overlap
 from merge.kernels.inputs import Group
 from merge.method import AbstractFused, AbstractMethod, Kernel, number
+from merge.native import overlap as fused_overlap
+from merge.native import tensors as fused
 
 
 @dataclass(frozen=True)

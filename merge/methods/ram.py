@@ -8,8 +8,8 @@ Source: mergekit's method of this name.
 from dataclasses import dataclass
 
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, number
 from merge.kernels.overlap import Overlap
+from merge.method import AbstractMethod, Kernel, number
 
 
 @dataclass(frozen=True)

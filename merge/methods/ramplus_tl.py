@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, number, whole_tensor
 from merge.kernels.overlap import Overlap, counted
+from merge.method import AbstractMethod, Kernel, number, whole_tensor
 
 
 @dataclass(frozen=True)

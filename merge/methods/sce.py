@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge.native import tensors as fused
-
-from merge.native import overlap as fused_overlap
 from merge.kernels.inputs import Group
 from merge.kernels.masks import Cut
-from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor
 from merge.kernels.overlap import added, raws
 from merge.kernels.top_k import Scores
+from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor
+from merge.native import overlap as fused_overlap
+from merge.native import tensors as fused
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.native.tensors import LANES, Pass, floats, loops, sources, target
 from merge.kernels.masks import Cut
+from merge.native.tensors import LANES, Pass, floats, loops, sources, target
 
 
 def ram(out: Tensor, dtype: torch.dtype, tensors: Sequence[Tensor], epsilon: float, factors: Sequence[float]) -> Pass:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.native.tensors import loops, sources
 from merge.kernels.masks import Cut
+from merge.native.tensors import loops, sources
 
 
 def nth_largest(tensor: Tensor, base: Tensor | None, count: int) -> tuple[int, int, int]:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.native import compiler as native
 from merge.kernels.masks import AbstractKeep, Band, Cut, Random, RankedRandom
+from merge.native import compiler as native
 
 if TYPE_CHECKING:
     from merge.kernels.sparsify import TaskVector

@@ -13,13 +13,13 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from merge.output.model_card import model_card
+from merge.checkpoint.safetensors_file import write_header, write_tensor
 from merge.errors import OutputError, OutputTakenError
 from merge.output.interrupts import held_interrupts
+from merge.output.model_card import model_card
+from merge.output.work_folder import work_folder
 from merge.planning.plan import Plan, TensorPlan
 from merge.recipe.schema import Recipe
-from merge.checkpoint.safetensors_file import write_header, write_tensor
-from merge.output.work_folder import work_folder
 
 _MUCH = 32_000_000
 """Bytes that the system is asked to store at a time."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from merge.checkpoint.reader import Checkpoint
-from merge.planning.compatibility import Differences
-from merge.errors import RecipeError
 from merge.architecture.layers import Layers, find_layers
-from merge.method import AbstractMethod
 from merge.architecture.modules import TEXT, owner, role, roles, section
+from merge.checkpoint.reader import Checkpoint
+from merge.errors import RecipeError
+from merge.method import AbstractMethod
+from merge.planning.compatibility import Differences
 from merge.planning.parameters import Scope, Settings
 from merge.planning.tensor_slots import Piece
 from merge.recipe.schema import ListedModel, Module, Recipe, Slice

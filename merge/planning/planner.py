@@ -8,10 +8,6 @@ from typing import Any
 
 import torch
 
-from merge.checkpoint.reader import Checkpoint
-from merge.planning.compatibility import Differences
-from merge.errors import RecipeError
-from merge.architecture.mergekit_layout import is_inferred, outer_depth
 from merge.architecture.layers import (
     COUNT_KEYS,
     comes_first,
@@ -21,12 +17,16 @@ from merge.architecture.layers import (
     layer_count,
     with_layers,
 )
+from merge.architecture.mergekit_layout import is_inferred, outer_depth
+from merge.architecture.modules import section
+from merge.checkpoint.reader import Checkpoint
+from merge.errors import RecipeError
 from merge.method import AbstractMethod
 from merge.methods import get_method
-from merge.architecture.modules import section
+from merge.planning.compatibility import Differences
 from merge.planning.modules_and_slices import Divider, Open, Part
-from merge.planning.tensor_slots import Filling, Piece, Place
 from merge.planning.plan import Ingredient, Plan, TensorPlan
+from merge.planning.tensor_slots import Filling, Piece, Place
 from merge.recipe.schema import Recipe
 
 

@@ -22,8 +22,8 @@ from pydantic import (
 
 from merge.documents import DocumentError, one_line, read_text, read_yaml
 from merge.errors import RecipeError, did_you_mean
-from merge.recipe.validation import document_faults, yaml_path
 from merge.recipe.model_reference import reference_text
+from merge.recipe.validation import document_faults, yaml_path
 
 _LONGEST = 1000
 """Characters of a model reference."""

@@ -15,27 +15,27 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from merge.errors import RecipeError
-from search.proposals.baselines import make_baselines
-from search.scoring.resources import Bench
 from search.company import Company, Nobody
-from search.verdict.conclusion import MERGES, Conclusion, Ending
-from search.objective.constraints import Guard
 from search.errors import SearchStoppedError, StoreError
-from search.scoring.candidate_scorer import Rivals
-from search.scoring.stored_scores import Outside
-from search.storage.codec import unpack
-from search.proposals.per_trial_sampler import prepare_proposals
-from search.objective.racing import Race, worth_of_questions
-from search.results.outcome import Failed, Observer, Outlook, Scored, Verdict
-from search.results.trial_records import Reporter
-from search.objective.rung import Agreement, ranks
-from search.space.search_space import Candidate
-from search.results.search_state import Entry, Standing
-from search.proposals.baseline_points import place_of
 from search.loop.stopping import candidates_left, reason_to_stop
+from search.objective.constraints import Guard
+from search.objective.racing import Race, worth_of_questions
+from search.objective.rung import Agreement, ranks
+from search.proposals.baseline_points import place_of
+from search.proposals.baselines import make_baselines
+from search.proposals.per_trial_sampler import prepare_proposals
+from search.proposals.warm_start import Warm
+from search.results.outcome import Failed, Observer, Outlook, Scored, Verdict
+from search.results.search_state import Entry, Standing
+from search.results.trial_records import Reporter
+from search.scoring.candidate_scorer import Rivals
+from search.scoring.resources import Bench
+from search.scoring.stored_scores import Outside
+from search.space.search_space import Candidate
+from search.storage.codec import unpack
 from search.storage.store import Store
 from search.study.study import LoadedStudy
-from search.proposals.warm_start import Warm
+from search.verdict.conclusion import MERGES, Conclusion, Ending
 
 POLL = 0.2
 """Seconds between looks at the store while there is nothing to do."""

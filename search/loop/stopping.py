@@ -1,7 +1,7 @@
 """When a search asks for no more candidates."""
 
-from search.samplers import SamplerContext, chosen_sampler
 from search.results.search_state import Standing
+from search.samplers import SamplerContext, chosen_sampler
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 

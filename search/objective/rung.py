@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from evals.tasks.metrics import GOLD_BITS
 from evals.scores.results import Results
 from evals.tasks.loading import LoadedTask
+from evals.tasks.metrics import GOLD_BITS
 from search.objective.objective import Objective, Term
 
 TRUSTED = 0.5

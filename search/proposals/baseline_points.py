@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from search.proposals.baselines import Baseline
 from search.errors import SpaceError
+from search.proposals.baselines import Baseline
 from search.space.family import Family
 from search.space.holes import Scalar
 

@@ -9,10 +9,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.proposals.warm_start import Warm, read_warm_start
 from search.samplers import SamplerContext, make_sampler
 from search.storage.store import Store
 from search.study.study import LoadedStudy
-from search.proposals.warm_start import Warm, read_warm_start
 
 
 def prepare_proposals(study: LoadedStudy, store: Store, warm: Warm | None, *, leads: bool = True) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.space.transform import Box, grid_values
-from search.space.family import Family
 from search.samplers import SamplerContext, chosen_sampler
+from search.space.family import Family
+from search.space.transform import Box, grid_values
 from search.study.study import LoadedStudy
 
 PER_NUMBER = 10

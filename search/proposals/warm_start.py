@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 
 from merge.documents import DocumentError, read_text, read_yaml
 from search.errors import SpaceError, StudyError
-from search.space.holes import Scalar
 from search.samplers import Known
+from search.space.holes import Scalar
 from search.space.search_space import SearchSpace
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy, load_study

@@ -18,9 +18,9 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.space.transform import Array, Box, Point
 from search.errors import StudyError
 from search.samplers import Known, SamplerContext
+from search.space.transform import Array, Box, Point
 
 SOLUTION = "cmaes"
 LARGE = 20

@@ -11,15 +11,15 @@ import pandas as pd
 from evals.engines.registry import weights_changed
 from evals.errors import ScoringError, ran_out_of_memory
 from evals.evaluation import Evaluation
-from evals.tasks.sampling import Question
 from evals.scores.results import Results, merge_results
-from merge.merger import Merger
+from evals.tasks.sampling import Question
 from merge.errors import MergeError
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
-from search.scoring.live_models import LiveModels
 from search.objective.objective import Objective
 from search.objective.racing import Race
 from search.results.outcome import Failed, Part, Scored, Seconds
+from search.scoring.live_models import LiveModels
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from evals.engines.registry import make_engine
-from merge.merger import Merger
 from merge.execution.live_state import new_live_model
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 
 KEPT = 8

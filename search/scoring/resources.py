@@ -14,20 +14,20 @@ from typing import Any
 
 from evals.cache.disk_cache import DiskCache
 from evals.evaluation import Evaluation
-from evals.tasks.cached import remembered_tasks
-from evals.tasks.sampling import Question, QuestionSets, draw_questions, refuse_search_on_test
 from evals.suites import load_suite
+from evals.tasks.cached import remembered_tasks
 from evals.tasks.loading import LoadedTask, TaskSpec
-from merge.merger import Merger
+from evals.tasks.sampling import Question, QuestionSets, draw_questions, refuse_search_on_test
 from merge.execution.live_state import load_tokenizer
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
-from search.scoring.candidate_scorer import Judge, Stage
-from search.scoring.live_models import LiveModels
 from search.hardware import free_memory
 from search.objective.objective import Objective, Term, terms_of
-from search.scoring.parent_check import Parents
-from search.results.outcome import Part
 from search.objective.rung import climbs, on_the_rung, rung_objective
+from search.results.outcome import Part
+from search.scoring.candidate_scorer import Judge, Stage
+from search.scoring.live_models import LiveModels
+from search.scoring.parent_check import Parents
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from merge.recipe.schema import Recipe
-from search.scoring.resources import Bench
 from search.errors import SearchStoppedError
 from search.results.outcome import Failed, Observer, Part, Scored
 from search.results.trial_records import Reporter
+from search.scoring.resources import Bench
 from search.storage.store import Store
 
 

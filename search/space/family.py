@@ -8,11 +8,11 @@ from optuna.distributions import CategoricalDistribution
 from merge.errors import RecipeError
 from merge.methods import get_method
 from merge.recipe.schema import Recipe
-from search.space.transform import grid_values
 from search.errors import SpaceError
 from search.space.holes import Scalar, contains, ends, is_hole, middle, parse_hole
 from search.space.layer_stacking import is_stack, plain_recipe, rolled, unrolled
 from search.space.template import Dimension, Slot, TemplateReader
+from search.space.transform import grid_values
 
 Values = Mapping[str, Scalar]
 """Values of holes, by hole name."""

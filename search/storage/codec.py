@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evals.tasks.sampling import Question
 from evals.scores.results import Cost, Results, Score
+from evals.tasks.sampling import Question
 from search.results.outcome import Scored, Seconds
 
 RECORD = "record"

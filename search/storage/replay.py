@@ -5,9 +5,9 @@ from pathlib import Path
 from evals.tasks.sampling import QuestionSets
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
-from search.storage.codec import unpack
 from search.results.outcome import Failed, Observer, Scored
 from search.results.trial_records import Reporter
+from search.storage.codec import unpack
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 

@@ -24,11 +24,11 @@ from search.claims import LEARNED, Claims
 from search.errors import StoreError
 from search.lean import LeanStorage
 from search.locks import JournalLock, across_hosts, make_lock
-from search.storage.codec import RECORD, pack, unpack
 from search.patience import Patience, said, shown
 from search.results.outcome import Failed, Part, Scored
-from search.study.study import FREE, LoadedStudy, completed, differences
+from search.storage.codec import RECORD, pack, unpack
 from search.storage.write_ahead import WriteAhead, settling
+from search.study.study import FREE, LoadedStudy, completed, differences
 
 _IDENTITY = "identity"
 

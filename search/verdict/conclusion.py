@@ -8,16 +8,16 @@ import numpy as np
 
 from evals.scores.statistics import Interval
 from merge.methods import get_method
-from search.proposals.baselines import Baseline
-from search.scoring.resources import Bench
 from search.objective.constraints import Guard
-from search.verdict.finalists import best_parent, compare, name_winner, order_finalists
 from search.objective.pareto import front
-from search.scoring.stored_scores import Outside
-from search.results.outcome import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.objective.rung import Agreement
+from search.proposals.baselines import Baseline
+from search.results.outcome import Comparison, FrontPoint, Masks, Part, Scored, Verdict
 from search.results.search_state import Entry, distinct
+from search.scoring.resources import Bench
+from search.scoring.stored_scores import Outside
 from search.study.schema import SearchSection
+from search.verdict.finalists import best_parent, compare, name_winner, order_finalists
 
 MERGES = ("merge", "known")
 """Kinds of baselines that are finalists by right."""

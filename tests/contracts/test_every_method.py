@@ -9,9 +9,9 @@ from torch import Tensor
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import Group
 from merge.kernels.random_draws import CounterDraws, StreamDraws
+from merge.memory.cache import Facts
 from merge.method import AbstractMethod
 from merge.methods import get_method, method_names, source_of
-from merge.memory.cache import Facts
 
 SHAPES = [(6, 5), (7,), (1,), (1, 1), (300, 257)]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 
-from evals.engines.live.prompt_lookup import MOST, Drafter, best_count
 from evals.engines.live.engine import LiveScorer
+from evals.engines.live.prompt_lookup import MOST, Drafter, best_count
 
 
 def told(prompt: Sequence[int], text: Sequence[int]) -> Drafter:

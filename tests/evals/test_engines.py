@@ -11,9 +11,9 @@ import torch
 from evals.engines.registry import engine_names, make_engine, weights_changed
 from evals.errors import EngineError, ScoringError
 from evals.evaluation import Evaluation
-from evals.tasks.sampling import Leaf
 from evals.scores.results import Results
 from evals.tasks.loading import TaskSpec, load_tasks
+from evals.tasks.sampling import Leaf
 from tests.evals import fake_vllm
 
 

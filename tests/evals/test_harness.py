@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from evals.engines.live.engine import LiveScorer
 from evals.errors import DataError, ScoringError, TaskError
 from evals.evaluation import Evaluation
+from evals.scores.results import merge_results
+from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
 from evals.tasks.metrics import GOLD_BITS
 from evals.tasks.sampling import Leaf, Question, draw_questions
-from evals.scores.results import merge_results
-from evals.engines.live.engine import LiveScorer
-from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
 
 SPECS = (
     TaskSpec(task="arc_easy", num_fewshot=2),

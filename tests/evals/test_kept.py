@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from evals.cache.disk_cache import DiskCache
+from evals.engines.live.engine import LiveScorer
 from evals.evaluation import Evaluation
 from evals.tasks.cached import remembered_questions, remembered_tasks
-from evals.tasks.sampling import Leaf, Question
-from evals.engines.live.engine import LiveScorer
 from evals.tasks.index import lm_eval_folder
 from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.sampling import Leaf, Question
 from tests.evals.conftest import arc_rows, write_rows
 
 SPECS = (TaskSpec(task="arc_easy", num_fewshot=2), TaskSpec(task="gsm8k", num_fewshot=1), TaskSpec(task="mini_arc"))

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from evals.engines.live.engine import LiveScorer
 from evals.evaluation import Evaluation
 from evals.lm_eval_files.results_file import lm_eval_document, to_text, versions_of_libraries
-from evals.tasks.sampling import Leaf
-from evals.scores.results import Results
 from evals.lm_eval_files.samples_file import sample_lines, samples_of
-from evals.engines.live.engine import LiveScorer
+from evals.scores.results import Results
 from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.sampling import Leaf
 
 OURS = ("gold_prob", "gold_bits_per_byte")
 SPECS = [TaskSpec(task="arc_easy", num_fewshot=2), TaskSpec(task="gsm8k", num_fewshot=2), TaskSpec(task="pair")]

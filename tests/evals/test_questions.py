@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError
-from evals.tasks.sampling import Leaf, Question, QuestionSets, draw_questions, refuse_search_on_test
 from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
+from evals.tasks.sampling import Leaf, Question, QuestionSets, draw_questions, refuse_search_on_test
 from tests.evals.conftest import arc_rows, write_rows
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from scipy import stats
 
-from evals.evaluation import Evaluation
-from evals.tasks.sampling import Leaf
-from evals.engines.live.engine import LiveScorer
 from evals.engines.hf import stock_scorer
+from evals.engines.live.engine import LiveScorer
+from evals.evaluation import Evaluation
 from evals.tasks.loading import TaskSpec, load_tasks
+from evals.tasks.sampling import Leaf
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MORE = int(os.environ.get("MERGESEARCH_REAL_QUESTIONS", "0"))

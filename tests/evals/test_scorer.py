@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from scipy import stats
 
-from evals.errors import ScoringError
-from evals.engines.live.pass_budget import budget_for
-from evals.engines.live.forward_passes import _read_logits
 from evals.engines.live.engine import LiveScorer
+from evals.engines.live.forward_passes import _read_logits
+from evals.engines.live.pass_budget import budget_for
+from evals.errors import ScoringError
 
 WORDS = ("the", "a", "cat", "dog", "river", "stone", "light", "runs", "blue", "Question:", "why", "\n", "####", "xyz")
 STEM = " ".join(WORDS[i * i % 13] for i in range(90))

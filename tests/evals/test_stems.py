@@ -9,11 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evals.engines.live.forward_passes import Passes
-from evals.engines.live.scoring_plan import Budget, Request
-from evals.engines.live.prefix_tree import build_plan
 from evals.engines.live.engine import LiveScorer
+from evals.engines.live.forward_passes import Passes
 from evals.engines.live.prefix_cache import Stems
+from evals.engines.live.prefix_tree import build_plan
+from evals.engines.live.scoring_plan import Budget, Request
 from tests.evals.test_scorer import STEM, asked, assert_same, contexts
 
 ROOM = 1 << 30

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from evals.scores.results import Results
 from evals.scores.statistics import mcnemar_exact
-from experiments.duel.scoring import Fighter
 from experiments.duel.comparison import meet
+from experiments.duel.scoring import Fighter
 from experiments.duel.text import duel_table, lines, quotable
 from merge.recipe.schema import Recipe
 from search.objective.objective import Objective, Term

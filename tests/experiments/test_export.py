@@ -10,8 +10,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from experiments.release.card import has_chat_template, snippet
 from experiments.errors import InputError
+from experiments.release.card import has_chat_template, snippet
 from experiments.release.licences import merged_licence
 from tests.experiments.hub import Hub, fake_hub
 from tests.experiments.test_cli import run

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from evals.scores.statistics import Interval
-from experiments.bench.support.contenders import Entry, Outcome, Task, run_loop, run_study
 from experiments.bench.peers import BASE_NAME, Referee, study_document
+from experiments.bench.support.contenders import Entry, Outcome, Task, run_loop, run_study
 from experiments.bench.support.standings import HEAD, LOOP, Row
 from tests.evals.conftest import WORDS, arc_rows, write_rows
 

@@ -16,10 +16,10 @@ import yaml
 from evals.errors import DataError
 from experiments.report.cost import saved
 from experiments.report.depth import curves
-from experiments.report.study_facts import StudyFacts, gather
 from experiments.report.importance import importances
 from experiments.report.page import report_page, write_report
 from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, _text, question_map
+from experiments.report.study_facts import StudyFacts, gather
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
 from search.scoring.resources import Bench

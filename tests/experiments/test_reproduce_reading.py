@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.errors import InputError
-from experiments.reproduce.chain import arrange
-from experiments.reproduce.card.front_matter import read_front
 from experiments.reproduce.card.card_text import Page, clean, read_page
-from experiments.reproduce.card.recipes import find_recipes
 from experiments.reproduce.card.claimed_scores import Claims, find_claims
+from experiments.reproduce.card.front_matter import read_front
+from experiments.reproduce.card.recipes import find_recipes
+from experiments.reproduce.chain import arrange
 from merge.recipe.schema import Recipe
 
 CARDS = Path(__file__).parent / "cards"

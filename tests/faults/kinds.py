@@ -286,8 +286,8 @@ def _model(home: Path, given: tuple[str, bytes]) -> tuple[Any, list[str]]:
 
 def _use_model(home: Path) -> None:
     """Do with a model folder what scoring and merging do: vocabulary, live model, tokenizer, a chat, its weights."""
-    from merge.merger import Merger
     from merge.execution.live_state import load_tokenizer, new_live_model
+    from merge.merger import Merger
     from merge.recipe.schema import Recipe
 
     forms: tuple[dict[str, object], ...] = ({}, {"tokenizer_source": "union", "chat_template": "auto"})
@@ -355,8 +355,8 @@ def _rows(home: Path, given: tuple[str, bytes]) -> tuple[Any, list[str]]:
 def _use_rows(data: Path, task: str) -> None:
     """Do with rows what scoring does before a model is asked: load, draw, build every prompt."""
     from evals.evaluation import Evaluation
-    from evals.tasks.sampling import Leaf
     from evals.tasks.loading import TaskSpec, load_tasks
+    from evals.tasks.sampling import Leaf
     from tests.tiny import make_tokenizer
 
     (loaded,) = load_tasks([TaskSpec(task=task, num_fewshot=2)], data=data)

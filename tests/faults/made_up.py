@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from search.company import Company, Crew, Nobody
+from search.interrupts import Pause
 from search.loop.run import Run
 from search.objective.objective import Objective, Term
 from search.patience import LONGEST, Patience
-from search.interrupts import Pause
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 from tests.faults.forks import context

@@ -14,10 +14,10 @@ from sqlalchemy import event
 from evals.tasks.sampling import Question
 from experiments.study_folder.answers_csv import AnswersFile
 from experiments.study_folder.folder import FolderWriter, StudyFolder
-from search.storage import codec as packed
 from search.loop.run import Run
-from search.storage.codec import pack, unpack
 from search.results.outcome import Scored, TrialRecord
+from search.storage import codec as packed
+from search.storage.codec import pack, unpack
 from search.storage.store import Store
 from tests.faults.made_up import bench_of
 from tests.search.answers import answers

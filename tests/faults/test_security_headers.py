@@ -8,8 +8,8 @@ import pytest
 
 from experiments.cli import app
 from merge.checkpoint.reader import Checkpoint
-from merge.errors import CheckpointError
 from merge.checkpoint.safetensors_file import read_headers
+from merge.errors import CheckpointError
 from tests.faults.kinds import safetensors
 from tests.faults.watch import invoked
 from tests.merge.parents import CONFIG

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from experiments.cli import app
-from merge.merger import Merger
 from merge.errors import CheckpointError, RecipeError
 from merge.execution.live_state import load_tokenizer, new_live_model
+from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from tests.faults.kinds import of
 from tests.faults.mutations import bomb

@@ -9,8 +9,8 @@ from markdown_it import MarkdownIt
 
 from evals.scores.statistics import Interval
 from experiments.release.card import CardFacts, winner_card
-from experiments.study_folder.folder import verdict_page
 from experiments.release.licences import Licence
+from experiments.study_folder.folder import verdict_page
 from merge.output.model_card import model_card
 from merge.recipe.schema import Recipe
 from search.results.outcome import Comparison, Verdict

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import InputError
-from experiments.reproduce.card.time_limit import read_in_time
 from experiments.reproduce.card.card_text import RUN, clean
+from experiments.reproduce.card.time_limit import read_in_time
 
 
 def test_a_text_that_is_read_for_ever_is_refused() -> None:

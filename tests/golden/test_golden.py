@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from merge.merger import Merger
-from merge.errors import MergeError, RecipeError
-from merge.methods import get_method, method_names
-from merge.recipe.schema import Recipe, load_recipes
-from merge.multi_stage import merge_stages
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
+from merge.errors import MergeError, RecipeError
+from merge.merger import Merger
+from merge.methods import get_method, method_names
+from merge.multi_stage import merge_stages
+from merge.recipe.schema import Recipe, load_recipes
 
 SHARED = Path(os.environ.get("MERGESEARCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 CASES = sorted(path.parent for path in (SHARED / "golden" / "cases").glob("*/recipe.yaml"))

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merge.merger import Merger
 from merge.errors import CheckpointError
 from merge.execution.live_state import new_live_model
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.architectures import ARCHITECTURES, write_parents
 from tests.merge.parents import tensors_of, write_model

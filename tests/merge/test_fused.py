@@ -8,24 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge.native import tensors as fused
-
-from merge.native import overlap as fused_overlap
-
-from merge.native import ranking as fused_ranking
-
-from merge.native import compiler as native
-
 from merge.kernels import mask_norms as kept_norms
 from merge.kernels.inputs import Group
 from merge.kernels.masks import Cut, Random, limit_of
 from merge.kernels.random_draws import CounterDraws
+from merge.kernels.sparsify import TaskVector, largest
+from merge.kernels.top_k import magnitude_cut
+from merge.memory.cache import Facts
 from merge.method import AbstractFused, AbstractMethod
 from merge.methods import get_method, method_names
 from merge.methods.ties import Ties
-from merge.memory.cache import Facts
-from merge.kernels.top_k import magnitude_cut
-from merge.kernels.sparsify import TaskVector, largest
+from merge.native import compiler as native
+from merge.native import overlap as fused_overlap
+from merge.native import ranking as fused_ranking
+from merge.native import tensors as fused
 from tests.contracts.test_every_method import instance
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -10,10 +10,10 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from merge.merger import Merger
 from merge.errors import RecipeError
-from merge.recipe.schema import Recipe, load_recipes
+from merge.merger import Merger
 from merge.multi_stage import merge_stages
+from merge.recipe.schema import Recipe, load_recipes
 
 UP = "model.layers.{}.mlp.up_proj.weight"
 QUERY = "model.layers.{}.self_attn.q_proj.weight"

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merge.merger import Merger
-from merge.errors import CheckpointError, RecipeError
 from merge.architecture.layers import with_layers
+from merge.errors import CheckpointError, RecipeError
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.parents import CONFIG, tensors_of
 

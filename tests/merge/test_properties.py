@@ -14,6 +14,8 @@ from torch import Tensor
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import BLOCK, Group, Operand
 from merge.kernels.random_draws import CounterDraws
+from merge.kernels.sparsify import Sparsify, TaskVector, at_random, between, by_rank, largest
+from merge.memory.cache import Facts
 from merge.method import AbstractMethod
 from merge.methods.breadcrumbs import Breadcrumbs
 from merge.methods.dare_linear import DareLinear
@@ -23,8 +25,6 @@ from merge.methods.linear import Linear
 from merge.methods.slerp import Slerp
 from merge.methods.task_arithmetic import TaskArithmetic
 from merge.methods.ties import Ties
-from merge.memory.cache import Facts
-from merge.kernels.sparsify import Sparsify, TaskVector, at_random, between, by_rank, largest
 
 SHAPES = array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=40)
 DENSITIES = st.floats(0.0, 1.0)

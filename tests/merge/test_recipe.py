@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merge.errors import CheckpointError, RecipeError
-from merge.recipe.schema import Recipe, load_recipes
 from merge.recipe.model_reference import ModelReference, parse, resolve
+from merge.recipe.schema import Recipe, load_recipes
 
 FEW = settings(max_examples=40, deadline=None)
 TIES: dict[str, Any] = {

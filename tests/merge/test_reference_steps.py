@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from merge.kernels.arithmetic import Arithmetic
-from merge.merger import Merger
 from merge.errors import CompatibilityError, RecipeError
+from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import Group
+from merge.merger import Merger
 from merge.methods.nuslerp import NuSlerp
 from merge.recipe.schema import Recipe
 from tests.merge.parents import recipe_of, tensors_of, write_model

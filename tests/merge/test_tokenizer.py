@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
-from merge.merger import Merger
 from merge.errors import CompatibilityError, RecipeError
 from merge.execution.live_state import load_tokenizer
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.parents import tensors_of, write_model
 

@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from merge.output import model_folder as writer
 from merge.checkpoint.reader import open_checkpoint
-from merge.merger import Merger
-from merge.errors import CheckpointError, OutputError
 from merge.checkpoint.safetensors_file import read_headers, write_tensor
+from merge.errors import CheckpointError, OutputError
+from merge.merger import Merger
+from merge.output import model_folder as writer
 from tests.merge.parents import recipe_of, tensors_of, write_model
 
 LINEAR = recipe_of("linear", base=None, models={"a": {"weight": 1.0}, "b": {"weight": 1.0}})

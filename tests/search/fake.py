@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
+from evals.tasks.sampling import Question, QuestionSets
 from merge.recipe.schema import Recipe
-from search.scoring.candidate_scorer import Judge, Stage
 from search.loop.run import Run
 from search.objective.objective import Objective
 from search.results.outcome import Part, Verdict
+from search.scoring.candidate_scorer import Judge, Stage
 from search.storage.store import Store
 from search.study.study import LoadedStudy, parse_study
 from tests.search.recorder import Recorder

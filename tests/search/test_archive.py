@@ -11,9 +11,9 @@ from sqlalchemy import text
 from search import archive, lean
 from search.archive import Archive
 from search.errors import StoreError
-from search.storage.codec import RECORD
 from search.results.outcome import Failed
 from search.results.search_state import Entry
+from search.storage.codec import RECORD
 from search.storage.store import Store
 from tests.search.fake import FakeBench, fake_study, run_fake
 from tests.search.test_run import ACC, skilled

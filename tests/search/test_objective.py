@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from search.verdict.finalists import compare
 from search.objective.objective import Objective, Term
 from search.results.outcome import Scored
+from search.verdict.finalists import compare
 from tests.search.answers import answers
 
 ACC = Term("arc", "acc", 0.5, True)

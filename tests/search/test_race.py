@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from evals.tasks.sampling import Question
 from evals.scores.statistics import mcnemar_exact
+from evals.tasks.sampling import Question
 from experiments.running.progress import ConsoleProgress
-from search.scoring.candidate_scorer import Rivals
 from search.objective.objective import Gains, Objective, Term
-from search.storage.codec import pack, unpack
 from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions
 from search.results.outcome import Scored
 from search.results.trial_records import Reporter
+from search.scoring.candidate_scorer import Rivals
+from search.storage.codec import pack, unpack
 from tests.search.answers import answers
 from tests.search.fake import FakeBench, fake_study, weights_of
 

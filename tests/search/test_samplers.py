@@ -9,12 +9,12 @@ import numpy as np
 import optuna
 import pytest
 
-from search.proposals.trial_budget import budget_of
 from search.errors import StudyError
+from search.proposals.per_trial_sampler import PerTrialSampler
+from search.proposals.trial_budget import budget_of
+from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
 from search.space.family import Family
 from search.space.holes import contains
-from search.proposals.per_trial_sampler import PerTrialSampler
-from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
 from search.space.search_space import SearchSpace
 from search.study.study import LoadedStudy
 

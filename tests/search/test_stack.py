@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.engines.live.engine import LiveScorer
-from merge.merger import Merger
 from merge.errors import RecipeError
 from merge.execution.live_state import load_tokenizer, new_live_model
+from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.errors import SpaceError
-from search.space.family import Family
 from search.scoring.live_models import LiveModels
+from search.space.family import Family
 from search.study.study import parse_study
 from search.workers import run_search
 from tests.search.recorder import Recorder

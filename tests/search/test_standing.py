@@ -12,13 +12,13 @@ from evals.scores.results import Cost, Results
 from evals.scores.statistics import Interval
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
-from search.verdict.conclusion import shown_together
-from search.objective.constraints import Bound, Guard
 from search.errors import SearchStoppedError, StudyError
+from search.objective.constraints import Bound, Guard
 from search.objective.pareto import dominates, front
-from search.results.outcome import Comparison, Failed, Verdict
 from search.objective.rung import ranks
+from search.results.outcome import Comparison, Failed, Verdict
 from search.results.search_state import Entry, Standing
+from search.verdict.conclusion import shown_together
 
 NOTHING = Results(pd.DataFrame(), {}, Cost())
 RECIPE = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "a"}]}, place="t")

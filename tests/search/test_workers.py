@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from merge.merger import Merger
 from merge.execution.live_state import new_live_model
-from search.scoring.resources import SHELF, Bench
+from merge.merger import Merger
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
-from search.owners import Owner
 from search.interrupts import silent
+from search.owners import Owner
 from search.proposals.per_trial_sampler import prepare_proposals
 from search.results.outcome import Failed
+from search.scoring.resources import SHELF, Bench
 from search.storage.store import Store
 from search.study.study import parse_study
 from tests.faults.forks import context

@@ -16,19 +16,19 @@ import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from evals.engines.live.shared_attention import UnshareableError, shared_attention
-from evals.prompts.chat_template import chat_renderer
-from evals.errors import ScoringError
+from evals.engines.hf import is_greedy, model_length, stock_scorer
+from evals.engines.live.forward_passes import Passes, probe
 from evals.engines.live.generation import PATIENCE, Ending, Generator
 from evals.engines.live.onednn_linear import fast_products
 from evals.engines.live.pass_budget import budget_for, keep_freed_memory
-from evals.engines.live.forward_passes import Passes, probe
-from evals.engines.live.scoring_plan import Plan, Request
-from evals.engines.live.prefix_tree import build_plan
-from evals.scores.results import Cost
 from evals.engines.live.prefix_cache import Stems, room_for_stems
-from evals.engines.hf import is_greedy, model_length, stock_scorer
+from evals.engines.live.prefix_tree import build_plan
+from evals.engines.live.scoring_plan import Plan, Request
+from evals.engines.live.shared_attention import UnshareableError, shared_attention
 from evals.engines.live.token_cache import Tokens, windows
+from evals.errors import ScoringError
+from evals.prompts.chat_template import chat_renderer
+from evals.scores.results import Cost
 
 _log = logging.getLogger(__name__)
 _PLANS_KEPT = 256

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evals.engines.live.prefix_cache import Stems, continued
+from evals.engines.live.prefix_tree import build_plan
+from evals.engines.live.scoring_plan import Budget, Forward, Ints, Plan, Request
 from evals.engines.live.shared_attention import Layers, Pass, Piece, UnshareableError, using
 from evals.errors import ScoringError
-from evals.engines.live.scoring_plan import Budget, Forward, Ints, Plan, Request
-from evals.engines.live.prefix_tree import build_plan
-from evals.engines.live.prefix_cache import Stems, continued
 
 LEAST_PIECE = 32
 """Shorter pieces stay together under a mask: the attention kernel takes so many queries at a time."""

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evals.engines.live.shared_attention import Layers, Pass
-from evals.engines.live.prompt_lookup import MOST, Drafter, best_count
-from evals.errors import ScoringError
-from evals.engines.live.scoring_plan import Ints
-from evals.engines.live.prefix_tree import common_prefix
 from evals.engines.live.kv_slots import Slots
+from evals.engines.live.prefix_tree import common_prefix
+from evals.engines.live.prompt_lookup import MOST, Drafter, best_count
+from evals.engines.live.scoring_plan import Ints
+from evals.engines.live.shared_attention import Layers, Pass
+from evals.errors import ScoringError
 
 PATIENCE = 3600.0
 """Seconds without a finished text after which generation is given up."""

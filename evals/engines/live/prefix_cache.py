@@ -5,10 +5,10 @@ A race asks in blocks. Without this every block would compute the few-shot heade
 
 import torch
 
-from evals.engines.live.shared_attention import Layers
 from evals.engines.live.pass_budget import free_bytes, power_below
-from evals.engines.live.scoring_plan import MIN_PREFIX, Ints
 from evals.engines.live.prefix_tree import common_prefix
+from evals.engines.live.scoring_plan import MIN_PREFIX, Ints
+from evals.engines.live.shared_attention import Layers
 
 _SHARE = 1 / 16
 _NEW = 0.25

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.tasks.sampling import Question, QuestionSets
 from evals.scores.results import Cost, Item, Results, Score, results_of
+from evals.tasks.sampling import Question, QuestionSets
 from merge.recipe.schema import Recipe
-from search.scoring.candidate_scorer import Judge, Stage
 from search.objective.objective import Objective, Term
 from search.results.outcome import Part
+from search.scoring.candidate_scorer import Judge, Stage
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 

@@ -5,9 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from evals.tasks.metrics import GOLD_BITS
-from experiments.reproduce.card.benchmarks import AVERAGE, CATEGORIES, Asked, asked, find_name, metric_named, shots_named
-from experiments.reproduce.card.front_matter import Claim, Front
+from experiments.reproduce.card.benchmarks import (
+    AVERAGE,
+    CATEGORIES,
+    Asked,
+    asked,
+    find_name,
+    metric_named,
+    shots_named,
+)
 from experiments.reproduce.card.card_text import Page
+from experiments.reproduce.card.front_matter import Claim, Front
 from experiments.reproduce.card.score_scanner import scan
 from experiments.reproduce.card.tables import Table, find_tables
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import InputError
-from experiments.reproduce.card.flattened_recipe import DOCUMENT, find_flattened
 from experiments.reproduce.card.card_text import Page
+from experiments.reproduce.card.flattened_recipe import DOCUMENT, find_flattened
 from experiments.reproduce.card.prose_recipe import read_prose
 from experiments.reproduce.card.safe_yaml import documents
 from experiments.reproduce.card.tolerance import tolerated
