@@ -12,13 +12,21 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+SHARED = Path(os.environ.get("MERGESEARCH_SHARED", ROOT.parent / "shared"))
+"""Folder of reference material; every test finds it by this name, so that moving a test cannot hide it."""
+
+
+def golden_cases() -> list[Path]:
+    """Return the folders of the reference merges, none where there is no reference material."""
+    return sorted(path.parent for path in (SHARED / "golden" / "cases").glob("*/recipe.yaml"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Return the folder of reference material beside the checkout, or skip the test when it is not there."""
-    folder = Path(os.environ.get("MERGESEARCH_SHARED", ROOT.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"reference material is not here: {folder} (set MERGESEARCH_SHARED)")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"reference material is not here: {SHARED} (set MERGESEARCH_SHARED)")
+    return SHARED
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What the tests of `mergesearch merge` share: the tiny parents, the command, and what a refusal must look like."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ import yaml
 from typer.testing import CliRunner
 
 from experiments.cli import app
+from tests.conftest import golden_cases
 
-SHARED = Path(os.environ.get("MERGESEARCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-CASES = sorted(path.parent for path in (SHARED / "golden" / "cases").glob("*/recipe.yaml"))
+CASES = golden_cases()
 LINEAR: dict[str, Any] = {
     "merge_method": "linear",
     "models": [{"model": name, "parameters": {"weight": 0.5}} for name in ("a", "b")],

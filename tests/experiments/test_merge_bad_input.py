@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.experiments.merging import CASES, LINEAR, SHARED, TIES, merge, recipe, refused, run
+from tests.experiments.merging import CASES, LINEAR, TIES, merge, recipe, refused, run
 from tests.merge.parents import tensors_of, write_model
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.name.startswith("error_")], ids=lambda case: case.name)
 def test_what_the_reference_refuses_is_refused_before_a_weight_is_read(
-    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Path, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("merge.checkpoint.reader.Checkpoint.tensor", lambda *_: pytest.fail("a weight was read"))
-    models = SHARED / "golden" / "models"
+    models = golden / "models"
     code, out, err = run(case / "recipe.yaml", tmp_path / "out", "--compat", "mergekit", "--models-root", models)
     assert (code, out) == (2, "")
     assert all(line.startswith("error: ") for line in err.splitlines())

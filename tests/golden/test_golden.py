@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from merge.merger import Merger
 from merge.methods import get_method, method_names
 from merge.multi_stage import merge_stages
 from merge.recipe.schema import Recipe, load_recipes
+from tests.conftest import golden_cases
 
-SHARED = Path(os.environ.get("MERGESEARCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-CASES = sorted(path.parent for path in (SHARED / "golden" / "cases").glob("*/recipe.yaml"))
+CASES = golden_cases()
 MERGES = [case for case in CASES if not case.name.startswith("error_")]
 ERRORS = [case for case in CASES if case.name.startswith("error_")]
 TIES_AT_THRESHOLD = {"ties_fp32_out_bf16_qwen2": 0.05}
@@ -48,6 +48,13 @@ def case_name(case: Path) -> str:
 @pytest.fixture
 def models(golden: Path) -> list[Path]:
     return [golden / "models"]
+
+
+def test_no_case_is_left_out(shared: Path, request: pytest.FixtureRequest) -> None:
+    if len(request.config.args) > 1 or "::" in request.config.args[0]:
+        pytest.skip("some tests were chosen by name, so that not every case is collected")
+    collected = {word for item in request.session.items for word in re.findall(r"\[([\w.-]+)", item.name)}
+    assert {case.name for case in (shared / "golden" / "cases").iterdir()} <= collected
 
 
 def recipes_of(case: Path) -> tuple[Recipe, ...]:
