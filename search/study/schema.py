@@ -10,7 +10,7 @@ from evals.suites import suite_names
 from evals.tasks.loading import TaskSpec
 from search.objective.constraints import Bound
 from search.samplers import sampler_names
-from search.storage.addresses import without_password
+from search.study.addresses import without_password
 
 Address = Annotated[str, AfterValidator(without_password)]
 Count = Annotated[int, Field(ge=1, le=10**9)]

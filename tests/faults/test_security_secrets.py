@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from experiments.cli import app
-from search.storage.addresses import without_password
+from search.study.addresses import without_password
 from search.study.study import parse_study
 from tests.experiments.test_cli import run
 from tests.faults.watch import invoked
