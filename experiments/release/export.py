@@ -12,11 +12,11 @@ import yaml
 from experiments.atomic_files import write_text_atomically
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
-from experiments.release.card import CardFacts, has_chat_template, read_verdict, winner_card
+from experiments.release.card import CardFacts, has_chat_template, winner_card
 from experiments.release.licences import merged_licence, parent_licences
 from experiments.release.merge_to_folder import shard_size
 from experiments.release.push import check_repository, push_folder
-from experiments.study_folder.folder import StudyFolder, find_finished
+from experiments.study_folder.folder import StudyFolder, find_finished, read_verdict
 from merge.merger import Merger
 from merge.recipe.schema import load_recipes
 from search.storage.store import Store, default_url

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +20,13 @@ from evals.tasks.loading import LoadedTask, load_tasks
 from evals.tasks.sampling import Leaf, QuestionSets
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
-from experiments.release.card import read_verdict
-from experiments.study_folder.folder import StudyFolder, find_finished
+from experiments.study_folder.folder import StudyFolder, find_finished, read_verdict
 from experiments.study_folder.versions import library_versions
 from merge.errors import CheckpointError
 from merge.execution.live_state import destinations, load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
+from search.results.outcome import Verdict
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy, load_study
 
@@ -67,7 +67,7 @@ class _Case:
     study: LoadedStudy
     store: Store
     recipe: Recipe
-    verdict: Mapping[str, object]
+    verdict: Verdict
     sets: QuestionSets
     merger: Merger
 
@@ -122,7 +122,7 @@ def _findings(case: _Case, model: Path | None, data: str | None, device: str) ->
 
 
 def _recipe(case: _Case) -> Finding:
-    digest, recorded = case.recipe.digest(), str(case.verdict.get("digest"))
+    digest, recorded = case.recipe.digest(), case.verdict.digest
     differs = (f"best.yaml has {digest}, the verdict {recorded}",) if digest != recorded else ()
     return Finding("recipe", f"SHA-256 {digest[:16]}", differs)
 

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from evals.scores.results import Cost, Results
 from experiments.errors import InputError
-from experiments.release.card import read_verdict
-from experiments.study_folder.folder import StudyFolder
+from experiments.study_folder.folder import StudyFolder, read_verdict
 from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.storage.replay import replay
 from search.study.study import LoadedStudy, parse_study
@@ -104,25 +101,8 @@ def gather(root: Path) -> StudyFacts:
     study = parse_study(folder.study.read_text(encoding="utf-8"), place=str(folder.study))
     collector = _Collector()
     replay(study, root, collector)
-    return StudyFacts(study, folder, _once(collector.entries), whole_verdict(folder))
-
-
-def whole_verdict(folder: StudyFolder) -> Verdict | None:
-    """Return the verdict of a study's folder; None before it is finished.
-
-    Raises:
-        InputError: Its file is damaged.
-    """
-    if not folder.verdict.is_file():
-        return None
-    try:
-        return TypeAdapter(Verdict).validate_python(dict(read_verdict(folder)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{folder.verdict}: {place}: {first['msg'].lower()}; run 'mergesearch search' on the study again"
-        ) from None
+    verdict = read_verdict(folder) if folder.verdict.is_file() else None
+    return StudyFacts(study, folder, _once(collector.entries), verdict)
 
 
 def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:

@@ -17,9 +17,8 @@ from experiments.atomic_files import write_text_atomically
 from experiments.errors import ExperimentError, InputError
 from experiments.models_roots import models_roots as all_roots
 from experiments.report.page import report_figures, write_report
-from experiments.report.study_facts import whole_verdict
 from experiments.running.progress import ConsoleProgress
-from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_table
+from experiments.study_folder.folder import FolderWriter, StudyFolder, read_verdict, verdict_table
 from experiments.study_folder.verdict_text import verdict_lines
 from experiments.study_folder.versions import library_versions
 from experiments.tracking import MlflowMirror
@@ -288,9 +287,8 @@ def sync_mirror(study: Path) -> None:
     from search.storage.replay import replay
 
     count = replay(loaded, folder.root, _Mirror(mirror))
-    verdict = whole_verdict(folder)
-    if verdict is not None:
-        mirror.log_verdict(verdict)
+    if folder.verdict.is_file():
+        mirror.log_verdict(read_verdict(folder))
     if mirror.off:
         raise ExperimentError(f"{uri}: the mirror is not whole, for the reason above; the same command goes on with it")
     console.print(f"{count} runs mirrored to {uri}; look at them with: mlflow ui --backend-store-uri {uri}")

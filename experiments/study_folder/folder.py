@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from experiments.atomic_files import write_text_atomically
 from experiments.errors import InputError
 from experiments.score_tables import parents_against_winner, to_markdown
@@ -79,6 +81,23 @@ def find_finished(study: Path) -> StudyFolder:
     if not folder.best.is_file():
         raise InputError(f"{study}: has no winner yet; run 'mergesearch search' on its study file to the end first")
     return folder
+
+
+def read_verdict(folder: StudyFolder) -> Verdict:
+    """Return a finished study's verdict from ``verdict.json``.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    again = "run 'mergesearch search' on the study again"
+    try:
+        return TypeAdapter(Verdict).validate_json(folder.verdict.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the verdict"
+        raise InputError(f"{folder.verdict}: {key}: {first['msg'].lower()}; {again}") from None
+    except OSError as error:
+        raise InputError(f"{folder.verdict}: must hold the verdict, got {error.strerror or error}; {again}") from None
 
 
 @dataclass

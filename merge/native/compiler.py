@@ -16,6 +16,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from merge.user_cache import user_cache
+
 SOURCES = Path(__file__).with_name("src")
 """Folder of what is compiled."""
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -106,9 +108,7 @@ def _cache_folder() -> Path:
     Raises:
         PermissionError: It belongs to someone else, who could put other code there.
     """
-    given = os.environ.get("MERGESEARCH_CACHE")
-    root = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mergesearch"
-    folder = root / "loops"
+    folder = user_cache() / "loops"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder}: must belong to this user; set MERGESEARCH_CACHE to a folder that does")

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from experiments.demo import sources
-from experiments.demo.base_model import BASE_MODEL, BaseModelError, default_cache, ensure_base_model
+from experiments.demo.base_model import BASE_MODEL, BaseModelError, ensure_base_model
 from experiments.demo.manifest import MANIFEST, Origin
 from experiments.demo.sources import SourceError
+from merge.user_cache import user_cache
 
 CONTENT = {"config.json": b"{}", "model.safetensors": b"weights" * 100}
 
@@ -132,9 +133,9 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path, said: list[str]) ->
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.delenv("MERGESEARCH_CACHE", raising=False)
-    assert default_cache() == tmp_path / "xdg" / "mergesearch"
+    assert user_cache() == tmp_path / "xdg" / "mergesearch"
     monkeypatch.setenv("MERGESEARCH_CACHE", str(tmp_path / "mine"))
-    assert default_cache() == tmp_path / "mine"
+    assert user_cache() == tmp_path / "mine"
 
 
 def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str]) -> None:

@@ -36,7 +36,7 @@ def rows(out: str) -> dict[str, list[str]]:
 @pytest.fixture
 def offline_models(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Return the option that names the tiny models; prompts go into a cache of the test's own."""
-    monkeypatch.setattr("experiments.evaluate.prompt_cache.default_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr("experiments.evaluate.prompt_cache.user_cache", lambda: tmp_path / "cache")
     return ["--models-root", tiny_models]
 
 

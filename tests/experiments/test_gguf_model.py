@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from experiments.demo.base_model import BASE_MODEL, default_cache
+from experiments.demo.base_model import BASE_MODEL
 from experiments.demo.gguf_model import convert
+from merge.user_cache import user_cache
 
 HEADS, KEY_HEADS, HIDDEN, INNER = 4, 2, 16, 32
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -109,7 +110,7 @@ def test_weights_tokens_and_config_are_kept(tmp_path: Path, dtype: torch.dtype) 
 
 @pytest.mark.model
 def test_the_real_model_answers() -> None:
-    folder = default_cache() / "models" / BASE_MODEL
+    folder = user_cache() / "models" / BASE_MODEL
     if not folder.is_dir():
         pytest.skip(f"the demo's model is not in the cache: {folder} ('mergesearch demo' puts it there)")
     tokenizer = AutoTokenizer.from_pretrained(folder)

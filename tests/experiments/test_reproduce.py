@@ -19,7 +19,7 @@ MAPS = ("--map", "org/math=math", "--map", "org/science=science")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let prompts go into a cache of the test's own."""
-    monkeypatch.setattr("experiments.evaluate.prompt_cache.default_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr("experiments.evaluate.prompt_cache.user_cache", lambda: tmp_path / "cache")
 
 
 def write_card(folder: Path, recipe: dict[str, object] | str, scores: dict[str, float]) -> Path:

@@ -83,8 +83,7 @@ def test_hostile_names_are_text_in_cards_and_tables(name: str) -> None:
     facts = CardFacts(
         name=name,
         recipe=recipe_of(name),
-        verdict={"scores": verdict.scores, "winner": name, "counts": verdict.counts, "digest": "d",
-                 "higher_is_better": verdict.higher_is_better},
+        verdict=verdict,
         table=verdict_page(verdict),
         study=fake_study(),
         licence=Licence(name, {name: name}, (name,)),
