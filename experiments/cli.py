@@ -6,18 +6,20 @@ from contextlib import suppress
 
 import typer
 
-from experiments.commands.comparing import duel_command, reproduce_command
-from experiments.commands.evaluating import evaluate_command
-from experiments.commands.finishing import (
-    export_command,
-    list_command,
-    mlflow_sync_command,
-    report_command,
-    verify_command,
-)
-from experiments.commands.merging import merge_command
-from experiments.commands.package_guard import foreign_rooms
-from experiments.commands.searching import demo_command, search_command, space_command, worker_command
+from experiments.commands.demo import demo_command
+from experiments.commands.duel import duel_command
+from experiments.commands.evaluate import evaluate_command
+from experiments.commands.export import export_command
+from experiments.commands.list import list_command
+from experiments.commands.merge import merge_command
+from experiments.commands.mlflow_sync import mlflow_sync_command
+from experiments.commands.report import report_command
+from experiments.commands.reproduce import reproduce_command
+from experiments.commands.search import search_command
+from experiments.commands.space import space_command
+from experiments.commands.support.package_guard import foreign_rooms
+from experiments.commands.verify import verify_command
+from experiments.commands.worker import worker_command
 from experiments.exit_codes import BAD_INPUT
 
 app = typer.Typer(

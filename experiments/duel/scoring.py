@@ -8,6 +8,7 @@ import numpy as np
 
 from evals.scores.results import Results
 from experiments.duel.competitors import Contestant
+from experiments.study_folder.folder import StudyFolder
 from merge.methods import get_method
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
@@ -18,7 +19,7 @@ from search.results.outcome import Observer, Scored
 from search.results.trial_records import Reporter
 from search.scoring.resources import Bench
 from search.scoring.stored_scores import Outside
-from search.storage.store import Store, default_url
+from search.storage.store import Store
 from search.study.study import LoadedStudy
 
 
@@ -88,7 +89,7 @@ class Arena:
             StoreError: Another process holds this duel, or its store is another study's.
         """
         with only_one(self._root, "duel"):
-            store = Store(self._study.file.store or default_url(self._root), self._study)
+            store = Store(StudyFolder(self._root).store_url(self._study), self._study)
             self._bench.use(store)
             _ = self._bench.sets
             self._take_over(store)
@@ -152,6 +153,6 @@ def _store_of(folder: Path, whole: LoadedStudy) -> Store | None:
         return None
     study = family_study(whole, folder.name)
     try:
-        return Store(study.file.store or default_url(folder), study)
+        return Store(StudyFolder(folder).store_url(study), study)
     except StoreError:
         return None

@@ -19,7 +19,7 @@ from experiments.release.push import check_repository, push_folder
 from experiments.study_folder.folder import StudyFolder, find_finished, read_verdict
 from merge.merger import Merger
 from merge.recipe.schema import load_recipes
-from search.storage.store import Store, default_url
+from search.storage.store import Store
 from search.study.study import LoadedStudy, load_study
 
 
@@ -115,7 +115,7 @@ def _check_parents(folder: StudyFolder, study: LoadedStudy, merger: Merger) -> N
     if study.file.store is None and not (folder.root / "study.db").is_file():
         typer.echo("note: the study's store is not here, so that its parents are taken as they are")
         return
-    pinned = Store(study.file.store or default_url(folder.root), study, joining=True).pinned("parents")
+    pinned = Store(folder.store_url(study), study, joining=True).pinned("parents")
     known = pinned if isinstance(pinned, dict) else {}
     changed = [name for name, now in merger.fingerprints().items() if known.get(name, now) != now]
     if changed:

@@ -27,7 +27,7 @@ from merge.execution.live_state import destinations, load_tokenizer, new_live_mo
 from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from search.results.outcome import Verdict
-from search.storage.store import Store, default_url
+from search.storage.store import Store
 from search.study.study import LoadedStudy, load_study
 
 TOLERANCE = 1e-4
@@ -102,7 +102,7 @@ def verify_study(
 
 def _open(folder: StudyFolder, roots: tuple[Path, ...], device: str) -> _Case:
     study = load_study(folder.study)
-    store = Store(study.file.store or default_url(folder.root), study)
+    store = Store(folder.store_url(study), study)
     questions = store.pinned("questions")
     if not isinstance(questions, str):
         raise InputError(f"{folder.root}: has no recorded questions; run 'mergesearch search' on its study file first")

@@ -15,7 +15,7 @@ from experiments.report.study_facts import StudyFacts
 from merge.errors import MergeError
 from search.results.outcome import Comparison, TaskComparison
 from search.scoring.resources import Bench
-from search.storage.store import Store, default_url
+from search.storage.store import Store
 from search.study.study import LoadedStudy
 
 
@@ -166,7 +166,7 @@ def _values(results: Results, label: str, metric: str) -> "pd.Series[float]":
 
 def _texts(facts: StudyFacts, data: Path | None) -> tuple[dict[tuple[str, str], Text], str]:
     """Return the texts of the test questions, or why there are none; reads the data, opens no model."""
-    store = Store(facts.study.file.store or default_url(facts.folder.root), facts.study)
+    store = Store(facts.folder.store_url(facts.study), facts.study)
     bench = Bench(facts.study if data is None else _asked_from(data, facts.study), (), "cpu", facts.folder.root)
     bench.use(store)
     try:

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evals.scores.results import Cost, Results
-from experiments.errors import InputError
 from experiments.study_folder.folder import StudyFolder, read_verdict
 from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.storage.replay import replay
-from search.study.study import LoadedStudy, parse_study
+from search.study.study import LoadedStudy
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,7 @@ def gather(root: Path) -> StudyFacts:
         search.errors.StoreError: Its store cannot be opened or is empty.
     """
     folder = StudyFolder(root)
-    if not folder.study.is_file():
-        raise InputError(f"{root}: must be the folder of a study, as in runs/NAME")
-    study = parse_study(folder.study.read_text(encoding="utf-8"), place=str(folder.study))
+    study = folder.loaded_study()
     collector = _Collector()
     replay(study, root, collector)
     verdict = read_verdict(folder) if folder.verdict.is_file() else None

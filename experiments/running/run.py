@@ -25,7 +25,7 @@ from experiments.tracking import MlflowMirror
 from merge.documents import read_text, read_yaml
 from search.errors import StudyError
 from search.results.outcome import Observer, Outlook, TrialRecord, Verdict
-from search.study.study import LoadedStudy, load_study, parse_study
+from search.study.study import LoadedStudy, load_study
 from search.workers import run_search
 
 
@@ -236,7 +236,7 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
 
 
 def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri: str | None) -> None:
-    store = study.file.store or f"sqlite:///{folder.root / 'study.db'}"
+    store = folder.store_url(study)
     rows: list[tuple[str, Path | str, str]] = [
         ("recipe", folder.best, f"cat {folder.best}"),
         (
@@ -276,9 +276,7 @@ def sync_mirror(study: Path) -> None:
         InputError: The folder is no study's.
     """
     folder = StudyFolder(study)
-    if not folder.study.is_file():
-        raise InputError(f"{study}: must be the folder of a study, as in runs/NAME")
-    loaded = parse_study(folder.study.read_text(encoding="utf-8"), place=str(folder.study))
+    loaded = folder.loaded_study()
     uri = loaded.file.tracking.mlflow
     if uri is None:
         raise StudyError(f"{folder.study}: tracking.mlflow: must name a store to mirror to, got nothing")

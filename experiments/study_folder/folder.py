@@ -12,8 +12,11 @@ from experiments.errors import InputError
 from experiments.score_tables import parents_against_winner, to_markdown
 from experiments.study_folder.answers_csv import AnswersFile
 from experiments.study_folder.trials_csv import TrialsFile
+from experiments.study_folder.verdict_text import verdict_lines
 from merge.documents import one_line
 from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.storage.store import default_url
+from search.study.study import LoadedStudy, parse_study
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,26 @@ class StudyFolder:
     def verdict(self) -> Path:
         """The verdict as data."""
         return self.root / "verdict.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one page that needs no network."""
+        return self.root / "report.html"
+
+    def store_url(self, study: LoadedStudy) -> str:
+        """Return the Optuna URL of a study's store: the one that it names, else ``study.db`` in this folder."""
+        return study.file.store or default_url(self.root)
+
+    def loaded_study(self) -> LoadedStudy:
+        """Return the study that was run here.
+
+        Raises:
+            InputError: The folder is no study's.
+            search.errors.StudyError: Its study file was changed and is wrong.
+        """
+        if not self.study.is_file():
+            raise InputError(f"{self.root}: must be the folder of a study, as in runs/NAME")
+        return parse_study(self.study.read_text(encoding="utf-8"), place=str(self.study))
 
 
 def find_finished(study: Path) -> StudyFolder:
@@ -160,8 +183,6 @@ def verdict_table(verdict: Verdict, names: Sequence[str] | None = None) -> str:
 
 def verdict_page(verdict: Verdict) -> str:
     """Return the verdict as Markdown: its sentences as a list, then the table."""
-    from experiments.study_folder.verdict_text import verdict_lines
-
     told = (line.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(") for line in verdict_lines(verdict))
     lines = (f"  * {line.strip()}" if line.startswith(" ") else f"* {line}" for line in told)
     return "\n".join(lines) + f"\n\n{verdict_table(verdict)}"

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.fast_imports import uncollected
-from experiments.commands.options import IDLE, ModelsRoot
+from experiments.commands.support.fast_imports import uncollected
+from experiments.commands.support.options import IDLE, ModelsRoot
 from experiments.exit_codes import explained
 
 
@@ -59,7 +59,7 @@ def merge_command(
 ) -> None:
     """Build the model folder of a recipe, one tensor at a time."""
     with uncollected():
-        from experiments.commands.mergekit_flags import idle_flags
+        from experiments.commands.support.mergekit_flags import idle_flags
         from experiments.release.merge_to_folder import BuildOptions, build_model
 
     options = BuildOptions(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Data, Device, ModelsRoot
+from experiments.commands.support.options import Data, Device, ModelsRoot
 from experiments.exit_codes import explained
 
 

@@ -2,7 +2,7 @@
 
 import gc
 
-from experiments.commands.fast_imports import uncollected
+from experiments.commands.support.fast_imports import uncollected
 
 
 def test_collection_is_off_only_within() -> None:

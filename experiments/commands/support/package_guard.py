@@ -8,7 +8,7 @@ ROOMS = ("search", "merge", "evals")
 
 def foreign_rooms() -> str | None:
     """Return one line about a room that another distribution shadows; None when all are ours."""
-    home = Path(__file__).resolve().parents[2]
+    home = Path(__file__).resolve().parents[3]
     for room in ROOMS:
         spec = find_spec(room)
         found = Path(spec.origin).resolve().parent if spec is not None and spec.origin is not None else None

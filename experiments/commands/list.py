@@ -1,8 +1,21 @@
-"""Lists what can be named in recipes and studies."""
+"""``mergesearch list``: what can be named in recipes and studies."""
 
 from collections.abc import Iterator
+from typing import Annotated
+
+import typer
 
 from experiments.errors import InputError
+from experiments.exit_codes import explained
+
+
+def list_command(
+    what: Annotated[str, typer.Argument(metavar="methods|samplers|suites", help="What to list.")],
+) -> None:
+    """List what can be named in recipes and studies."""
+    with explained():
+        for line in listing(what):
+            typer.echo(line)
 
 
 def listing(what: str) -> Iterator[str]:

@@ -1,0 +1,18 @@
+"""``mergesearch space``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.exit_codes import explained
+
+
+def space_command(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+) -> None:
+    """Show what a study searches: every hole, its range, the trials it deserves; opens no model."""
+    from experiments.running.space_table import print_space
+
+    with explained():
+        print_space(study)
