@@ -80,7 +80,7 @@ def _rows() -> Iterator[Row]:
     yield Row("a worker, or the process that leads, dies", (f"{workers}{died}", f"{workers}{led}"))
     yield Row("a worker or leader hangs, a clock is an hour off, Ray loses an actor", (f"{here}workers_fail.py",))
     yield Row("a parent's file replaced, overwritten or cut off during a study", (f"{here}parent_replaced.py",))
-    base = "tests/experiments/test_base_model.py::test_damage_is_told_in_one_line_and_mended"
+    base = "tests/experiments/demo/test_base_model.py::test_damage_is_told_in_one_line_and_mended"
     yield Row("files of caches cut off: prompts, compiled loops, base model", (f"{here}caches_cut.py", base))
     yield Row("out of memory in one candidate, and in three", (f"{here}out_of_memory.py",))
 

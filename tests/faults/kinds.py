@@ -15,7 +15,7 @@ from experiments.exit_codes import explained
 from tests.faults.mutations import as_json, as_yaml, bomb, hostile_text, mutated, nested, scarred
 from tests.merge.parents import CONFIG, tensors_of, write_family
 
-CARDS = Path(__file__).resolve().parent.parent / "experiments" / "cards"
+CARDS = Path(__file__).resolve().parent.parent / "experiments" / "reproduce" / "card" / "cards"
 _PAIR = [{"model": "a", "parameters": {"weight": 0.6, "density": 0.5}}, {"model": "b", "parameters": {"weight": 0.4}}]
 RECIPES: tuple[Any, ...] = (
     {"merge_method": "ties", "base_model": "base", "models": _PAIR, "parameters": {"normalize": True, "density": 0.7}},

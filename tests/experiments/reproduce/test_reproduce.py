@@ -8,7 +8,7 @@ import yaml
 
 from tests.experiments.test_cli import run
 
-CARDS = Path(__file__).parent / "cards"
+CARDS = Path(__file__).parent / "card" / "cards"
 LINEAR: dict[str, object] = {
     "merge_method": "linear",
     "models": [{"model": f"org/{name}", "parameters": {"weight": 1.0}} for name in ("math", "science")],

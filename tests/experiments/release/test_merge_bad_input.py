@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.experiments.merging import CASES, LINEAR, TIES, merge, recipe, refused, run
+from tests.experiments.release.merging import CASES, LINEAR, TIES, merge, recipe, refused, run
 from tests.merge.parents import tensors_of, write_model
 
 

@@ -13,11 +13,10 @@ from huggingface_hub import ModelCard
 from experiments.errors import InputError
 from experiments.release.card import has_chat_template, snippet
 from experiments.release.licences import merged_licence
-from tests.experiments.hub import Hub, fake_hub
+from tests.conftest import ROOT
+from tests.experiments.release.hub import Hub, fake_hub
 from tests.experiments.test_cli import run
 from tests.search.studies import tiny_study
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +137,7 @@ def test_a_push_to_no_repository_writes_nothing(finished: Path, hub: Hub, tmp_pa
 
 def test_a_card_of_the_hub_is_read(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    hub.files["org/card"] = {"README.md": (ROOT / "tests/experiments/cards/medical.md").read_bytes()}
+    hub.files["org/card"] = {"README.md": (ROOT / "tests/experiments/reproduce/card/cards/medical.md").read_bytes()}
     code, out, err = run("reproduce", "org/card", "--dry-run")
     assert (code, err) == (0, "")
     assert "card: merge-medical-8b (org/card), 12 published scores" in out

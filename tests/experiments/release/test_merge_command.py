@@ -14,11 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.experiments.merging import LINEAR, merge, recipe, refused, run
+from tests.conftest import ROOT
+from tests.experiments.release.merging import LINEAR, merge, recipe, refused, run
 from tests.merge.parents import tensors_of, write_model
 from tests.merge.test_tokenizer import write as write_words
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import yaml
 
 from experiments.reproduce.card.card_text import clean
 from merge.recipe.schema import Recipe
-from tests.experiments.test_reproduce_reading import claims_of, one_line, recipes_of, told, unindented
+from tests.experiments.reproduce.card.test_reading import claims_of, one_line, recipes_of, told, unindented
 
 PIPES = """
 | Metric | Value |
