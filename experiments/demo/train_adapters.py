@@ -29,7 +29,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How one adapter is trained.
 
     Attributes:
@@ -60,13 +60,13 @@ class Plan:
 
 
 PLANS = {
-    "math": Plan(lr=2e-3, batch=4, steps=78, longest=150),
-    "science": Plan(lr=1.5e-3, batch=8, steps=89, longest=110),
+    "math": TrainingPlan(lr=2e-3, batch=4, steps=78, longest=150),
+    "science": TrainingPlan(lr=1.5e-3, batch=8, steps=89, longest=110),
 }
 
 
 @dataclass(frozen=True)
-class Text:
+class TrainingText:
     """One question with its answer.
 
     Attributes:
@@ -93,7 +93,7 @@ class Example:
     start: int
 
 
-def read_texts(adapter: str, data: Path) -> list[Text]:
+def read_texts(adapter: str, data: Path) -> list[TrainingText]:
     """Return an adapter's training texts, in the order of the data.
 
     Args:
@@ -104,7 +104,9 @@ def read_texts(adapter: str, data: Path) -> list[Text]:
         InputError: A file is missing.
     """
     if adapter == "math":
-        return [Text(f"Question: {row['question']}\nAnswer:", f" {row['answer']}") for row in _rows(data / "gsm8k")]
+        return [
+            TrainingText(f"Question: {row['question']}\nAnswer:", f" {row['answer']}") for row in _rows(data / "gsm8k")
+        ]
     challenge = [_arc(row) for row in _rows(data / "arc_challenge")]
     easy = [_arc(row) for row in _rows(data / "arc_easy")]
     subjects = sorted(path.parent for path in data.glob("mmlu/*/dev.jsonl"))
@@ -112,7 +114,7 @@ def read_texts(adapter: str, data: Path) -> list[Text]:
     return [*challenge, *challenge, *easy, *letters]
 
 
-def encode(texts: Iterable[Text], tokenizer: "PreTrainedTokenizerBase", *, longest: int) -> list[Example]:
+def encode(texts: Iterable[TrainingText], tokenizer: "PreTrainedTokenizerBase", *, longest: int) -> list[Example]:
     """Return the examples of at most ``longest`` tokens."""
     end = tokenizer.eos_token_id
     examples = []
@@ -139,7 +141,7 @@ def collate(examples: Sequence[Example], *, padding: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def train(model: "PeftModel", examples: Sequence[Example], plan: Plan, *, padding: int) -> Iterator[float]:
+def train(model: "PeftModel", examples: Sequence[Example], plan: TrainingPlan, *, padding: int) -> Iterator[float]:
     """Train in place; yield the loss of each step."""
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=plan.lr)
@@ -158,7 +160,7 @@ def train(model: "PeftModel", examples: Sequence[Example], plan: Plan, *, paddin
         yield float(loss.detach())
 
 
-def make_adapter(adapter: str, *, base: Path, data: Path, out: Path, plan: Plan) -> list[float]:
+def make_adapter(adapter: str, *, base: Path, data: Path, out: Path, plan: TrainingPlan) -> list[float]:
     """Train an adapter and write it to a folder; return the loss of each step.
 
     Raises:
@@ -199,14 +201,14 @@ def main(
             raise InputError(f"--adapter: must be one of {', '.join(PLANS)}, got '{adapter}'")
         plan = PLANS[adapter]
         if steps is not None:
-            plan = Plan(lr=plan.lr, batch=plan.batch, steps=steps, longest=plan.longest)
+            plan = TrainingPlan(lr=plan.lr, batch=plan.batch, steps=steps, longest=plan.longest)
         torch.set_num_threads(threads)
         losses = make_adapter(adapter, base=base, data=data, out=out, plan=plan)
         first, last = losses[:10], losses[-10:]
         typer.echo(f"loss {sum(first) / len(first):.2f} -> {sum(last) / len(last):.2f}; adapter: {out}")
 
 
-def _with_adapter(model: torch.nn.Module, plan: Plan) -> "PeftModel":
+def _with_adapter(model: torch.nn.Module, plan: TrainingPlan) -> "PeftModel":
     from peft import LoraConfig, TaskType, get_peft_model
 
     config = LoraConfig(
@@ -244,14 +246,14 @@ def _rows(folder: Path, split: str = "train") -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
-def _arc(row: dict[str, object]) -> Text:
+def _arc(row: dict[str, object]) -> TrainingText:
     choices = row["choices"]
     assert isinstance(choices, dict)
     answer = choices["text"][choices["label"].index(row["answerKey"])]
-    return Text(f"Question: {row['question']}\nAnswer:", f" {answer}")
+    return TrainingText(f"Question: {row['question']}\nAnswer:", f" {answer}")
 
 
-def _letter(row: dict[str, object]) -> Text:
+def _letter(row: dict[str, object]) -> TrainingText:
     """Return an MMLU question as lm-eval asks it, answered by its letter."""
     choices, answer = row["choices"], row["answer"]
     assert isinstance(choices, list)
@@ -259,7 +261,7 @@ def _letter(row: dict[str, object]) -> Text:
     listed = "".join(f"\n{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
     subject = str(row["subject"]).replace("_", " ")
     head = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
-    return Text(f"{head}{str(row['question']).strip()}{listed}\nAnswer:", f" {LETTERS[answer]}", ends=False)
+    return TrainingText(f"{head}{str(row['question']).strip()}{listed}\nAnswer:", f" {LETTERS[answer]}", ends=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``mergesearch duel``: searches each family at the same budget, or takes recipes as they are, and lets them meet."""
+"""``mergesearch duel``: searches each family at the same budget (or takes fixed recipes), scores and compares them."""
 
 import json
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from experiments.atomic_files import write_text_atomically
-from experiments.duel.comparison import Meeting, meet
-from experiments.duel.competitors import champions, check_searched, given
+from experiments.duel.comparison import PairComparison, compare_pair
+from experiments.duel.competitors import check_searched, plain_recipes, search_families
 from experiments.duel.page import duel_page
-from experiments.duel.scoring import Arena, Fighter
-from experiments.duel.text import duel_table, lines, quotable
+from experiments.duel.scoring import DuelScorer, ScoredCompetitor
+from experiments.duel.text import comparison_lines, duel_table, headline
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
 from experiments.running.progress import ConsoleProgress
@@ -33,15 +33,15 @@ class Duel:
 
     Attributes:
         study: Name of the study.
-        quote: The sentence that a person can quote: the first two contestants.
-        fighters: Everyone with answers, contestants first.
-        meetings: Contestants against each other, then each against the best parent and the merges among the baselines.
+        quote: The sentence to quote, about the first two competitors.
+        scored: The competitors, then the baselines, with their answers.
+        comparisons: Competitors in pairs, then each against the best parent and every merge among the baselines.
     """
 
     study: str
     quote: str
-    fighters: tuple[Fighter, ...]
-    meetings: tuple[Meeting, ...]
+    scored: tuple[ScoredCompetitor, ...]
+    comparisons: tuple[PairComparison, ...]
 
 
 def run_duel(
@@ -66,17 +66,18 @@ def run_duel(
     if root.exists() and not root.is_dir():
         raise InputError(f"{root}: must be a folder, is a file; choose another --out")
     console = Console(soft_wrap=True)
-    arena = Arena(study, root, ConsoleProgress(console), models_roots=roots, device=device)
+    scorer = DuelScorer(study, root, ConsoleProgress(console), models_roots=roots, device=device)
     if fixed or not any(family.dimensions for family in study.space.families.values()):
-        contestants = given(study)
-        arena.check()
+        competitors = plain_recipes(study)
+        scorer.check()
     else:
         check_searched(study)
-        arena.check()
-        contestants = champions(study, root, partial(_search, console=console, roots=roots, device=device))
+        scorer.check()
+        competitors = search_families(study, root, partial(_search, console=console, roots=roots, device=device))
     console.print("\n[bold]Everyone[/] on the same test questions")
-    objective, fighters, _ = arena.fight(contestants)
-    duel = _judged(study, meetings_of(objective, fighters, study.file.search.seed), fighters)
+    objective, scored = scorer.score_all(competitors)
+    comparisons = compare_all(objective, scored, study.file.search.seed)
+    duel = Duel(study.file.study, headline(comparisons[0], scored), scored, comparisons)
     _write(root, duel)
     _print(console, root, duel)
     return duel
@@ -87,51 +88,47 @@ def _search(study: LoadedStudy, folder: Path, *, console: Console, roots: Sequen
     show_study(study, models_roots=roots, out=folder, device=device)
 
 
-def meetings_of(objective: Objective, fighters: Sequence[Fighter], seed: int) -> tuple[Meeting, ...]:
-    """Let the contestants meet each other, then the best parent and every merge among the baselines."""
-    contestants = [fighter for fighter in fighters if fighter.kind == "family"]
-    parents = [fighter for fighter in fighters if fighter.kind == "parent"]
-    best = max(parents, key=lambda fighter: fighter.value, default=None)
-    others = [fighter for fighter in fighters if fighter.kind in ("merge", "known") or fighter is best]
-    pairs = [*combinations(contestants, 2), *((one, other) for one in contestants for other in others)]
-    return tuple(meet(objective, one, other, seed=seed) for one, other in pairs)
-
-
-def _judged(study: LoadedStudy, meetings: tuple[Meeting, ...], fighters: tuple[Fighter, ...]) -> Duel:
-    return Duel(study.file.study, quotable(meetings[0], fighters), fighters, meetings)
+def compare_all(objective: Objective, scored: Sequence[ScoredCompetitor], seed: int) -> tuple[PairComparison, ...]:
+    """Compare the competitors in pairs, then each with the best parent and with every merge among the baselines."""
+    competitors = [one for one in scored if one.kind == "family"]
+    parents = [one for one in scored if one.kind == "parent"]
+    best = max(parents, key=lambda one: one.value, default=None)
+    others = [one for one in scored if one.kind in ("merge", "known") or one is best]
+    pairs = [*combinations(competitors, 2), *((one, other) for one in competitors for other in others)]
+    return tuple(compare_pair(objective, one, other, seed=seed) for one, other in pairs)
 
 
 def _write(root: Path, duel: Duel) -> None:
-    table = duel_table(duel.fighters, duel.meetings)
+    table = duel_table(duel.scored, duel.comparisons)
     write_text_atomically(root / "duel.md", f"{duel.quote}\n\n{table}")
-    write_text_atomically(root / "duel.csv", to_csv(_frame(duel.meetings)))
+    write_text_atomically(root / "duel.csv", to_csv(_frame(duel.comparisons)))
     facts = {
         "study": duel.study,
         "quote": duel.quote,
-        "contestants": [
+        "competitors": [
             {
-                "name": f.name, "kind": f.kind, "recipe": f.recipe.to_mapping(), "digest": f.recipe.digest(),
-                "seeds": list(f.seeds), "objective": list(f.values), "trials": f.trials, "origin": f.origin,
-                "scores": [{name: score.value for name, score in results.scores.items()} for results in f.results],
+                "name": one.name, "kind": one.kind, "recipe": one.recipe.to_mapping(), "digest": one.recipe.digest(),
+                "seeds": list(one.seeds), "objective": list(one.values), "trials": one.trials, "origin": one.origin,
+                "scores": [{name: score.value for name, score in results.scores.items()} for results in one.results],
             }
-            for f in duel.fighters
+            for one in duel.scored
         ],
-        "meetings": [asdict(meeting) for meeting in duel.meetings],
+        "comparisons": [asdict(comparison) for comparison in duel.comparisons],
     }  # fmt: skip
     write_text_atomically(root / "duel.json", json.dumps(facts, indent=2) + "\n")
-    write_text_atomically(root / "duel.html", duel_page(duel.study, duel.quote, duel.fighters, duel.meetings))
+    write_text_atomically(root / "duel.html", duel_page(duel.study, duel.quote, duel.scored, duel.comparisons))
 
 
-def _frame(meetings: Sequence[Meeting]) -> pd.DataFrame:
+def _frame(comparisons: Sequence[PairComparison]) -> pd.DataFrame:
     rows = [
         {
-            "one": meeting.one, "other": meeting.other, "score": row.score, "score of one": row.one,
+            "one": comparison.one, "other": comparison.other, "score": row.score, "score of one": row.one,
             "score of other": row.other, "difference": row.difference.estimate, "low": row.difference.low,
             "high": row.difference.high, "test": row.test, "p": row.p_value, "questions": row.questions,
             "detectable": row.detectable, "outcome": row.outcome,
         }
-        for meeting in meetings
-        for row in meeting.rows
+        for comparison in comparisons
+        for row in comparison.rows
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -140,10 +137,10 @@ def _print(console: Console, root: Path, duel: Duel) -> None:
     console.print("\n[bold]Duel[/]")
     console.print(escape(duel.quote), highlight=False)
     console.print()
-    for line in lines(duel.meetings):
+    for line in comparison_lines(duel.comparisons):
         console.print(escape(line), highlight=False)
     console.print()
-    table = duel_table(duel.fighters, ())
+    table = duel_table(duel.scored, ())
     console.print(Markdown(table) if console.is_terminal else escape(table), highlight=False)
     for what, name in (("table", "duel.md"), ("numbers", "duel.csv"), ("page with plot", "duel.html")):
         console.print(f"  {what:15s} {escape(str(root / name))}", highlight=False)

@@ -1,4 +1,7 @@
-"""Compares two fighters question by question, over masks and tasks: interval, exact test, what could have been seen."""
+"""Compares two competitors question by question, over random masks and tasks.
+
+Each comparison has a bootstrap interval, an exact paired test and the smallest difference that could be detected.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,30 +14,32 @@ from scipy import stats
 
 from evals.scores.results import Results
 from evals.scores.statistics import Interval, mcnemar_exact, minimum_detectable_difference, wilcoxon_signed_rank
-from experiments.duel.scoring import Fighter
+from experiments.duel.scoring import ScoredCompetitor
 from search.objective.objective import BITS_PER_BYTE, GOLD_PROBABILITY, Objective, Term, paired
 
 Array = NDArray[np.float64]
 LEVEL, POWER, SAMPLES = 0.95, 0.8, 10_000
+"""Confidence of the intervals, power behind `ScoreComparison.detectable`, bootstrap resamples."""
 MEAN = "average"
+"""Name of the row that compares the objective."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One fighter against another on one task, or on the average.
+class ScoreComparison:
+    """Two competitors compared on one score, or on the average over the tasks.
 
     Attributes:
         score: ``TASK/METRIC``, or ``average``.
-        one: The first one's score, mean over its masks.
-        other: The second one's.
+        one: Score of the first competitor, mean over its masks.
+        other: Score of the second, mean over its masks.
         difference: First minus second in the metric's own unit.
         test: The paired test; none for the average.
-        p_value: Two-sided; of the study's own masks.
-        p_values: The same for every pair of masks.
+        p_value: Two-sided p-value with the study's own mask seed; NaN for the average.
+        p_values: The same for every pair of mask seeds.
         questions: Number of questions.
-        detectable: Smallest true difference that such questions show in four cases of five.
+        detectable: Smallest true difference that a test on these questions detects with a power of 0.8.
         higher_is_better: Direction of the metric.
-        fraction: Whether the score is a share of right answers, so that it may be told in points of a hundred.
+        fraction: Whether the score is a fraction of right answers, which people read in percent.
     """
 
     score: str
@@ -51,9 +56,9 @@ class Row:
 
     @property
     def outcome(self) -> Literal["better", "worse", "open"]:
-        """Return what interval and exact test together say of the first one.
+        """Whether the first is ``better`` or ``worse`` where interval and exact test agree on it, else ``open``.
 
-        Few right answers that differ make a bootstrap interval too narrow; the exact test knows how few they are.
+        With few differing answers the bootstrap interval is too narrow; the exact test is valid at any number.
         """
         low, high = self.difference.low, self.difference.high
         if not (low > 0 or high < 0) or (self.test == "mcnemar" and self.p_value >= 1 - LEVEL):
@@ -62,24 +67,24 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """One fighter against another.
+class PairComparison:
+    """Two competitors compared on every score.
 
     Attributes:
         one: Name of the first.
         other: Name of the second.
-        average: On the objective.
-        tasks: Task by task.
+        average: Comparison on the objective.
+        tasks: Comparison on each task's scores.
     """
 
     one: str
     other: str
-    average: Row
-    tasks: tuple[Row, ...]
+    average: ScoreComparison
+    tasks: tuple[ScoreComparison, ...]
 
     @property
-    def rows(self) -> tuple[Row, ...]:
-        """Return the average, unless it is that of a single score, then task by task."""
+    def rows(self) -> tuple[ScoreComparison, ...]:
+        """Return the average first (left out where a single score makes it), then the tasks."""
         first = self.tasks[0]
         single = first.questions == self.average.questions and (first.one, first.other) == (
             self.average.one,
@@ -88,21 +93,21 @@ class Meeting:
         return self.tasks if single else (self.average, *self.tasks)
 
 
-def meet(objective: Objective, one: Fighter, other: Fighter, *, seed: int) -> Meeting:
-    """Compare two fighters.
+def compare_pair(objective: Objective, one: ScoredCompetitor, other: ScoredCompetitor, *, seed: int) -> PairComparison:
+    """Compare two scored_competitors.
 
     Questions are drawn with replacement inside each task, the same for both, and masks with replacement among those
-    that a fighter has, the same mask for all tasks: a two-level paired percentile bootstrap (Efron & Tibshirani, 1993,
-    chapters 8.3 and 13). A handful of masks understates their share of the uncertainty somewhat.
+    that a competitor has, the same mask for all tasks: a two-level paired percentile bootstrap (Efron & Tibshirani,
+    1993, chapters 8.3 and 13). A handful of masks understates their share of the uncertainty somewhat.
 
     Args:
-        objective: What the tasks are worth together.
+        objective: The weighted mean over tasks that the average row compares.
         one: The first.
         other: The second.
         seed: Seed of the resampling.
     """
     rng = np.random.default_rng(seed)
-    masks = _drawn_masks(rng, len(one.seeds)), _drawn_masks(rng, len(other.seeds))
+    masks = _mask_shares(rng, len(one.seeds)), _mask_shares(rng, len(other.seeds))
     rows = []
     average, counted, fraction = np.zeros(SAMPLES), 0, True
     for term in _terms(objective, one.results[0]):
@@ -116,7 +121,7 @@ def meet(objective: Objective, one: Fighter, other: Fighter, *, seed: int) -> Me
     low, high = (float(end) for end in np.percentile(average, [tail, 100 - tail]))
     difference = Interval(one.value - other.value, low, high, LEVEL)
     detectable = _quantiles() * float(np.std(average))
-    mean = Row(
+    mean = ScoreComparison(
         score=MEAN,
         one=one.value,
         other=other.value,
@@ -129,33 +134,33 @@ def meet(objective: Objective, one: Fighter, other: Fighter, *, seed: int) -> Me
         higher_is_better=True,
         fraction=fraction,
     )
-    return Meeting(one.name, other.name, mean, tuple(rows))
+    return PairComparison(one.name, other.name, mean, tuple(rows))
 
 
 def _terms(objective: Objective, results: Results) -> list[Term]:
     """Return the objective's terms, each likelihood followed by its task's right-or-wrong metrics."""
-    found = []
+    terms = []
     answers = results.answers
     for term in objective.terms:
-        found.append(term)
+        terms.append(term)
         if term.metric in (GOLD_PROBABILITY, BITS_PER_BYTE):
             for metric, rows in answers[answers["task"] == term.label].groupby("metric", sort=True):
                 if rows["value"].isin((0.0, 1.0)).all():
-                    found.append(Term(term.label, str(metric), 0.0, True))
-    return found
+                    terms.append(Term(term.label, str(metric), 0.0, True))
+    return terms
 
 
-def _drawn_masks(rng: np.random.Generator, masks: int) -> Array:
-    """Return how much each mask counts in each resample; shape (SAMPLES, masks), rows add up to 1."""
+def _mask_shares(rng: np.random.Generator, masks: int) -> Array:
+    """Return the share of each mask in each resample; shape ``(SAMPLES, masks)``, each row sums to 1."""
     return rng.multinomial(masks, np.full(masks, 1 / masks), size=SAMPLES) / masks
 
 
 def _row(
-    term: Term, one: Fighter, other: Fighter, masks: tuple[Array, Array], rng: np.random.Generator
-) -> tuple[Row, Array]:
+    term: Term, one: ScoredCompetitor, other: ScoredCompetitor, masks: tuple[Array, Array], rng: np.random.Generator
+) -> tuple[ScoreComparison, Array]:
     """Return one task's row, and the difference of utilities in every resample."""
     first, second, weight = _values(term, one.results, other.results)
-    drawn = _drawn_means(rng, first, second, weight)
+    drawn = _resampled_means(rng, first, second, weight)
     metric = _over(drawn[0], masks[0]) - _over(drawn[1], masks[1])
     utilities = _over(term.utility(drawn[0]), masks[0]) - _over(term.utility(drawn[1]), masks[1])
     tail = 100 * (1 - LEVEL) / 2
@@ -164,7 +169,7 @@ def _row(
     right_or_wrong = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
     test = mcnemar_exact if right_or_wrong else wilcoxon_signed_rank
     p_values = tuple(test(a, b) for a in first for b in second)
-    row = Row(
+    row = ScoreComparison(
         score=term.key,
         one=scores[0],
         other=scores[1],
@@ -180,27 +185,29 @@ def _row(
     return row, utilities
 
 
-def _drawn_means(rng: np.random.Generator, first: Array, second: Array, weight: Array) -> tuple[Array, Array]:
+def _resampled_means(rng: np.random.Generator, first: Array, second: Array, weight: Array) -> tuple[Array, Array]:
     """Return each mask's weighted mean in every resample of the questions; shapes (SAMPLES, masks)."""
     share, step = np.full(len(weight), 1 / len(weight)), 500
-    tops: list[tuple[Array, Array]] = []
+    means: list[tuple[Array, Array]] = []
     for _ in range(SAMPLES // step):
         counts = rng.multinomial(len(weight), share, size=step) * weight
         total = counts.sum(axis=1, keepdims=True)
-        tops.append((counts @ first.T / total, counts @ second.T / total))
-    return np.concatenate([a for a, _ in tops]), np.concatenate([b for _, b in tops])
+        means.append((counts @ first.T / total, counts @ second.T / total))
+    return np.concatenate([a for a, _ in means]), np.concatenate([b for _, b in means])
 
 
 def _values(term: Term, first: Sequence[Results], second: Sequence[Results]) -> tuple[Array, Array, Array]:
-    """Return both fighters' values, shape (masks, questions), and the questions' weights."""
+    """Return both scored_competitors' values, shape (masks, questions), and the questions' weights."""
     columns = [paired(results.answers, second[0].answers, term.label, term.metric) for results in first]
     others = [paired(first[0].answers, results.answers, term.label, term.metric) for results in second]
     return np.stack([column[0] for column in columns]), np.stack([column[1] for column in others]), columns[0][2]
 
 
 def _over(values: Array, masks: Array) -> Array:
+    """Return the mean over masks in every resample; both arguments have shape ``(SAMPLES, masks)``."""
     return np.asarray((values * masks).sum(axis=1))
 
 
 def _quantiles() -> float:
+    """Return standard errors by which a true difference must exceed 0 to be detected at `LEVEL` with `POWER`."""
     return float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))

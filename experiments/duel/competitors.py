@@ -1,11 +1,11 @@
-"""Who meets in a duel: each family's champion after the same number of trials, or recipes as they are given."""
+"""The recipes that a duel compares: the best of each family after the same number of trials, or fixed recipes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.errors import ExperimentError, InputError
-from experiments.report.study_facts import Entry, gather
+from experiments.report.study_facts import Scoring, gather_facts
 from merge.recipe.schema import Recipe
 from search.study.study import LoadedStudy
 
@@ -14,14 +14,14 @@ RunStudy = Callable[[LoadedStudy, Path], object]
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A recipe that takes part.
+class Competitor:
+    """A recipe that takes part, before it is scored.
 
     Attributes:
         name: Name of its family or recipe.
         recipe: The recipe.
-        trials: Candidates that its family was given; 0 for a recipe as it is.
-        origin: Which candidate it is, in words.
+        trials: Trials of its family's search; 0 for a fixed recipe.
+        origin: Where the recipe comes from, as text.
     """
 
     name: str
@@ -30,20 +30,20 @@ class Contestant:
     origin: str
 
 
-def given(study: LoadedStudy) -> tuple[Contestant, ...]:
+def plain_recipes(study: LoadedStudy) -> tuple[Competitor, ...]:
     """Return the plain recipes of a study: families without holes, then the recipes that it lists as baselines.
 
     Raises:
         InputError: There are fewer than two.
     """
     plain = {name: f.recipe({}) for name, f in study.space.families.items() if not f.dimensions}
-    found = {**plain, **study.known}
-    if len(found) < 2:
+    recipes = {**plain, **study.known}
+    if len(recipes) < 2:
         raise InputError(
             f"{study.place}: a duel of recipes as they are must have at least two families without holes or recipes "
-            f"under baselines, got {len(found)}; leave out --fixed to search the families"
+            f"under baselines, got {len(recipes)}; leave out --fixed to search the families"
         )
-    return tuple(Contestant(name, recipe, 0, "as given") for name, recipe in found.items())
+    return tuple(Competitor(name, recipe, 0, "as given") for name, recipe in recipes.items())
 
 
 def family_study(study: LoadedStudy, family: str) -> LoadedStudy:
@@ -75,37 +75,37 @@ def check_searched(study: LoadedStudy) -> None:
         raise InputError(f"{study.place}: search.objective: must be 'mean' for a duel, got 'pareto'")
 
 
-def champions(study: LoadedStudy, root: Path, run: RunStudy) -> tuple[Contestant, ...]:
+def search_families(study: LoadedStudy, root: Path, run: RunStudy) -> tuple[Competitor, ...]:
     """Search each family with the study's budget; return the best of each on the selection questions.
 
     A family that an earlier run finished is not searched again. Merges among the baselines may win a search, but they
-    are no family's champion.
+    are no competitor.
 
     Raises:
         ExperimentError: No candidate of a family was scored on all questions.
         search.errors.SearchError: A search failed; what was finished is kept.
     """
-    found = []
+    competitors = []
     for family in study.space.families:
         folder = root / "families" / family
         alone = family_study(study, family)
         run(alone, folder)
-        entries = gather(folder).entries
-        finalists = [e for e in entries if e.record.part == "selection" and e.record.family == family]
+        scorings = gather_facts(folder).scorings
+        finalists = [one for one in scorings if one.record.part == "selection" and one.record.family == family]
         if not finalists:
             raise ExperimentError(f"{folder}: must have a finalist of family '{family}', got none; give it more trials")
-        best = max(finalists, key=lambda entry: entry.record.metrics["objective"])
-        found.append(_contestant(family, best, _trials(entries)))
-    return tuple(found)
+        best = max(finalists, key=lambda scoring: scoring.record.metrics["objective"])
+        competitors.append(_competitor(family, best, _trials(scorings)))
+    return tuple(competitors)
 
 
-def _trials(entries: tuple[Entry, ...]) -> int:
-    return sum(entry.record.kind == "trial" for entry in entries)
+def _trials(scorings: tuple[Scoring, ...]) -> int:
+    return sum(scoring.record.kind == "trial" for scoring in scorings)
 
 
-def _contestant(family: str, entry: Entry, trials: int) -> Contestant:
+def _competitor(family: str, scoring: Scoring, trials: int) -> Competitor:
     import yaml
 
-    document: Mapping[str, object] = yaml.safe_load(entry.record.recipe_yaml)
-    recipe = Recipe.from_mapping(document, place=f"champion of {family}")
-    return Contestant(family, recipe, trials, f"{entry.record.name} of {trials} trials")
+    document: Mapping[str, object] = yaml.safe_load(scoring.record.recipe_yaml)
+    recipe = Recipe.from_mapping(document, place=f"best of {family}")
+    return Competitor(family, recipe, trials, f"{scoring.record.name} of {trials} trials")

@@ -1,4 +1,4 @@
-"""Scores everyone on the same test questions, random masks with several seeds; keeps every answer in a store."""
+"""Scores all competitors on the same test questions, random masks with several seeds; keeps every answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evals.scores.results import Results
-from experiments.duel.competitors import Contestant
+from experiments.duel.competitors import Competitor
 from experiments.study_folder.folder import StudyFolder
 from merge.methods import get_method
 from merge.recipe.schema import Recipe
@@ -24,18 +24,18 @@ from search.study.study import LoadedStudy
 
 
 @dataclass(frozen=True)
-class Fighter:
-    """Someone with answers.
+class ScoredCompetitor:
+    """A competitor with its answers to the test questions.
 
     Attributes:
         name: Its name.
         kind: ``family``, or the kind of baseline: ``base``, ``parent``, ``merge``, ``known``.
         recipe: Its recipe.
         seeds: Seeds of its random masks, the study's own first; one where it has none.
-        results: Its answers with each seed.
-        values: Its objective with each seed.
-        trials: Candidates that its family was given.
-        origin: Which candidate it is, in words.
+        results: Answers with each mask seed.
+        values: Objective with each mask seed.
+        trials: Trials of its family's search; 0 for a fixed recipe.
+        origin: Where the recipe comes from, as text.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Fighter:
         return float(np.mean(self.values))
 
 
-class Arena:
-    """The test questions of a duel, and what was answered to them.
+class DuelScorer:
+    """Scores competitors on the test questions of a duel, or takes the answers that its store already holds.
 
     Args:
         study: The study.
         root: Folder of the duel.
-        observer: Hears of everything that is scored.
+        observer: Told of every scoring.
         models_roots: Folders in which model names are looked up.
         device: Where the live model runs.
     """
@@ -81,8 +81,8 @@ class Arena:
         if not self._root.exists():
             self._bench.check()
 
-    def fight(self, contestants: Sequence[Contestant]) -> tuple[Objective, tuple[Fighter, ...], int]:
-        """Score contestants and baselines; return the objective, everyone with answers, and the number of questions.
+    def score_all(self, competitors: Sequence[Competitor]) -> tuple[Objective, tuple[ScoredCompetitor, ...]]:
+        """Score competitors and baselines; return the objective and everyone with answers, competitors first.
 
         Raises:
             search.errors.SearchStoppedError: One of them cannot be scored; the others' answers are kept.
@@ -92,28 +92,28 @@ class Arena:
             store = Store(StudyFolder(self._root).store_url(self._study), self._study)
             self._bench.use(store)
             _ = self._bench.sets
-            self._take_over(store)
-            fighters = [self._family(store, number, one) for number, one in enumerate(contestants, start=1)]
-            names = {one.name for one in contestants}
+            self._reuse_answers(store)
+            scored = [self._family(store, number, one) for number, one in enumerate(competitors, start=1)]
+            names = {one.name for one in competitors}
             known = {name: recipe for name, recipe in self._study.known.items() if name not in names}
             for number, baseline in enumerate(make_baselines(self._bench.recipes, known), start=1):
                 seeds = self._seeds(baseline.recipe)
-                scored = self._scored(store, baseline.name, baseline.recipe, -number, "", seeds)
-                fighters.append(Fighter(baseline.name, baseline.kind, baseline.recipe, seeds, *scored))
-            return self._bench.objective, tuple(fighters), len(self._bench.questions("test"))
+                answers = self._answers(store, baseline.name, baseline.recipe, -number, "", seeds)
+                scored.append(ScoredCompetitor(baseline.name, baseline.kind, baseline.recipe, seeds, *answers))
+            return self._bench.objective, tuple(scored)
 
-    def _family(self, store: Store, number: int, one: Contestant) -> Fighter:
+    def _family(self, store: Store, number: int, one: Competitor) -> ScoredCompetitor:
         seeds = self._seeds(one.recipe)
-        scored = self._scored(store, one.name, one.recipe, -10_000 * number, one.name, seeds)
-        return Fighter(one.name, "family", one.recipe, seeds, *scored, one.trials, one.origin)
+        answers = self._answers(store, one.name, one.recipe, -10_000 * number, one.name, seeds)
+        return ScoredCompetitor(one.name, "family", one.recipe, seeds, *answers, one.trials, one.origin)
 
-    def _scored(
+    def _answers(
         self, store: Store, name: str, recipe: Recipe, number: int, family: str, seeds: Sequence[int]
     ) -> tuple[tuple[Results, ...], tuple[float, ...]]:
         scored = []
-        for place, seed in enumerate(seeds):
-            title = name if place == 0 else f"{name}, masks {place}"
-            scored.append(self._one(store, title, recipe, number - 100 * place, family, seed))
+        for index, seed in enumerate(seeds):
+            title = name if index == 0 else f"{name}, masks {index}"
+            scored.append(self._one(store, title, recipe, number - 100 * index, family, seed))
         return tuple(one.results for one in scored), tuple(one.value for one in scored)
 
     def _one(self, store: Store, name: str, recipe: Recipe, number: int, family: str, seed: int) -> Scored:
@@ -131,19 +131,19 @@ class Arena:
         more = np.random.SeedSequence((settings.seed, 1)).generate_state(settings.mask_seeds)
         return (settings.seed, *map(int, more))
 
-    def _take_over(self, store: Store) -> None:
-        """Take over what the searches of the families answered to the same test questions."""
-        mine, questions = store.pinned("questions"), self._bench.questions("test")
+    def _reuse_answers(self, store: Store) -> None:
+        """Copy answers to the same test questions from the stores of the families' searches."""
+        own_sets, questions = store.pinned("questions"), self._bench.questions("test")
         for folder in sorted((self._root / "families").glob("*/study.yaml")):
-            theirs = _store_of(folder.parent, self._study)
-            if theirs is None or theirs.pinned("questions") != mine:
+            family_store = _store_of(folder.parent, self._study)
+            if family_store is None or family_store.pinned("questions") != own_sets:
                 continue
-            for record in theirs.outside():
+            for record in family_store.outside():
                 digest = record["digest"]
-                found = theirs.recall("test", digest, questions) if record["part"] == "test" else None
-                if found is not None and store.recall("test", digest, questions) is None:
+                answers = family_store.recall("test", digest, questions) if record["part"] == "test" else None
+                if answers is not None and store.recall("test", digest, questions) is None:
                     facts = {key: record[key] for key in ("name", "number", "family", "recipe", "started", "ended")}
-                    store.remember("test", digest, found[0], questions, facts)
+                    store.remember("test", digest, answers[0], questions, facts)
 
 
 def _store_of(folder: Path, whole: LoadedStudy) -> Store | None:

@@ -1,18 +1,18 @@
-"""A duel in words: the sentence that can be quoted, one line per meeting, and the table."""
+"""A duel as text: the sentence to quote, one line per comparison, and the Markdown tables."""
 
 from collections.abc import Iterator, Sequence
 
-from experiments.duel.comparison import Meeting, Row
-from experiments.duel.scoring import Fighter
+from experiments.duel.comparison import PairComparison, ScoreComparison
+from experiments.duel.scoring import ScoredCompetitor
 from experiments.score_tables import cell, markdown_table
 
 
-def quotable(meeting: Meeting, fighters: Sequence[Fighter]) -> str:
-    """Return the sentence that a person can quote: what was found, how sure it is, and what could have been seen."""
-    by_name = {fighter.name: fighter for fighter in fighters}
-    row = meeting.rows[0]
-    one, other = by_name[meeting.one], by_name[meeting.other]
-    score = "on average over the tasks" if row is meeting.average else f"in {row.score}"
+def headline(comparison: PairComparison, competitors: Sequence[ScoredCompetitor]) -> str:
+    """Return the sentence to quote: the result, its interval, and the difference that the questions could detect."""
+    by_name = {competitor.name: competitor for competitor in competitors}
+    row = comparison.rows[0]
+    one, other = by_name[comparison.one], by_name[comparison.other]
+    score = "on average over the tasks" if row is comparison.average else f"in {row.score}"
     if row.outcome == "open":
         found = (
             f"{one.name} and {other.name} are not shown to differ {score}: {amount(row.one, row)} against "
@@ -31,14 +31,14 @@ def quotable(meeting: Meeting, fighters: Sequence[Fighter]) -> str:
     )
 
 
-def _reach(row: Row) -> str:
+def _reach(row: ScoreComparison) -> str:
     """Return how large a difference the questions could have shown."""
     if row.detectable == 0:
         return "both answered every question alike"
     return f"this many questions show a true difference of {_size(row.detectable, row)} in four cases of five"
 
 
-def _budget(one: Fighter, other: Fighter) -> str:
+def _budget(one: ScoredCompetitor, other: ScoredCompetitor) -> str:
     """Return what both were given, as the beginning of a clause."""
     masks = max(len(one.seeds), len(other.seeds))
     parts = []
@@ -51,16 +51,16 @@ def _budget(one: Fighter, other: Fighter) -> str:
     return f"{' and '.join(parts)}, " if parts else ""
 
 
-def lines(meetings: Sequence[Meeting]) -> Iterator[str]:
-    """Go through the meetings, one line each, the tasks below."""
-    for meeting in meetings:
-        first, *more = meeting.rows
-        yield f"{meeting.one} against {meeting.other}: {first.score} {_told(first)}"
+def comparison_lines(comparisons: Sequence[PairComparison]) -> Iterator[str]:
+    """Go through the comparisons, one line each, the tasks below."""
+    for comparison in comparisons:
+        first, *more = comparison.rows
+        yield f"{comparison.one} against {comparison.other}: {first.score} {_sentence(first)}"
         for row in more:
-            yield f"  {row.score}{'' if row.higher_is_better else ' (lower is better)'}: {_told(row)}"
+            yield f"  {row.score}{'' if row.higher_is_better else ' (lower is better)'}: {_sentence(row)}"
 
 
-def _told(row: Row) -> str:
+def _sentence(row: ScoreComparison) -> str:
     outcome = {"better": "better", "worse": "worse", "open": "not shown to differ"}[row.outcome]
     test = ""
     if row.test:
@@ -73,10 +73,10 @@ def _told(row: Row) -> str:
     )
 
 
-def duel_table(fighters: Sequence[Fighter], meetings: Sequence[Meeting]) -> str:
-    """Return everyone's scores and each meeting as two Markdown tables."""
-    keys = _keys(fighters)
-    best = {key: (max if higher else min)(_mean(f, key) for f in fighters) for key, higher in keys.items()}
+def duel_table(competitors: Sequence[ScoredCompetitor], comparisons: Sequence[PairComparison]) -> str:
+    """Return everyone's scores and each comparison as two Markdown tables."""
+    keys = _keys(competitors)
+    best = {key: (max if higher else min)(_mean(f, key) for f in competitors) for key, higher in keys.items()}
     header = ["", "trials", "masks", *(cell(k) + ("" if keys[k] else " ↓") for k in keys)]
     rows = [
         [
@@ -85,38 +85,38 @@ def duel_table(fighters: Sequence[Fighter], meetings: Sequence[Meeting]) -> str:
             str(len(f.seeds)) if len(f.seeds) > 1 else "",
             *(_marked(f, key, best[key]) for key in keys),
         ]
-        for f in fighters
+        for f in competitors
     ]
     shown = ["score", "difference", "95% interval", "test", "p", "questions", "detectable"]
     tables = [markdown_table(header, rows)]
-    for meeting in meetings:
-        title = f"\n{cell(meeting.one)} against {cell(meeting.other)}\n\n"
-        tables.append(title + markdown_table(shown, [_cells(row) for row in meeting.rows]))
+    for comparison in comparisons:
+        title = f"\n{cell(comparison.one)} against {cell(comparison.other)}\n\n"
+        tables.append(title + markdown_table(shown, [_cells(row) for row in comparison.rows]))
     return "".join(tables)
 
 
-def _keys(fighters: Sequence[Fighter]) -> dict[str, bool]:
-    first = fighters[0].results[0]
+def _keys(competitors: Sequence[ScoredCompetitor]) -> dict[str, bool]:
+    first = competitors[0].results[0]
     return {"objective": True, **{name: score.higher_is_better for name, score in first.scores.items()}}
 
 
-def _all(fighter: Fighter, key: str) -> tuple[float, ...]:
-    return fighter.values if key == "objective" else tuple(r.scores[key].value for r in fighter.results)
+def _values(competitor: ScoredCompetitor, key: str) -> tuple[float, ...]:
+    return competitor.values if key == "objective" else tuple(r.scores[key].value for r in competitor.results)
 
 
-def _mean(fighter: Fighter, key: str) -> float:
-    values = _all(fighter, key)
+def _mean(competitor: ScoredCompetitor, key: str) -> float:
+    values = _values(competitor, key)
     return sum(values) / len(values)
 
 
-def _marked(fighter: Fighter, key: str, best: float) -> str:
-    values = _all(fighter, key)
-    text = f"{_mean(fighter, key):.4f}"
+def _marked(competitor: ScoredCompetitor, key: str, best: float) -> str:
+    values = _values(competitor, key)
+    text = f"{_mean(competitor, key):.4f}"
     bold = f"**{text}**" if text == f"{best:.4f}" else text
     return f"{bold} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else bold
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: ScoreComparison) -> list[str]:
     return [
         cell(row.score) + ("" if row.higher_is_better else " ↓"),
         f"{row.difference.estimate:+.4f}",
@@ -128,16 +128,16 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def amount(value: float, row: Row) -> str:
+def amount(value: float, row: ScoreComparison) -> str:
     """Return a score as people say it: shares of right answers in percent."""
     return f"{100 * value:.1f} %" if row.fraction else f"{value:.4f}"
 
 
-def _size(value: float, row: Row) -> str:
+def _size(value: float, row: ScoreComparison) -> str:
     return f"{100 * value:.1f} points" if row.fraction else f"{value:.4f}"
 
 
-def _interval(row: Row) -> str:
+def _interval(row: ScoreComparison) -> str:
     scale, digits = (100, 1) if row.fraction else (1, 4)
     unit = " points" if row.fraction else ""
     low, high = scale * row.difference.low, scale * row.difference.high

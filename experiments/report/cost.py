@@ -1,4 +1,4 @@
-"""What a study cost: questions, tokens and seconds, and what sharing prefixes and racing saved of them."""
+"""What a study cost in questions, tokens and seconds, and what shared prefixes and racing saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 import pandas as pd
 
 from evals.scores.results import Cost
-from experiments.report.study_facts import Entry, StudyFacts
+from experiments.report.study_facts import Scoring, StudyFacts
 
 PARTS = ("baselines", "trials", "finalists", "verdict")
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What was not spent.
+class Savings:
+    """What shared prefixes and racing saved.
 
     Attributes:
-        tokens: Tokens that sharing prefixes kept from the model.
-        share: The same as a share of what every request on its own would have taken, 0 to 1.
+        tokens: Tokens that were not run, because prompts share a prefix.
+        share: The same as a fraction of the tokens of all requests run one by one, 0 to 1.
         stopped: Trials that the race stopped.
-        questions: Search questions that they were not asked.
-        questions_share: The same as a share of all that the trials would have been asked, 0 to 1.
-        seconds: An estimate: the scoring time of the questions not asked, at each trial's own pace.
+        questions: Search questions that these trials were not asked.
+        questions_share: The same as a fraction of the questions of all trials, 0 to 1.
+        seconds: Estimated scoring time of the questions not asked, at each trial's own rate.
     """
 
     tokens: int
@@ -38,10 +38,10 @@ def cost_table(facts: StudyFacts) -> pd.DataFrame:
     Columns: scorings, questions, tokens through the model, tokens without sharing, tokens generated, seconds merging,
     seconds scoring.
     """
-    groups = {name: [entry for entry in facts.entries if _part(entry) == name] for name in PARTS}
-    rows = {name: _row(entries) for name, entries in groups.items() if entries}
+    groups = {name: [scoring for scoring in facts.scorings if _part(scoring) == name] for name in PARTS}
+    rows = {name: _row(scorings) for name, scorings in groups.items() if scorings}
     table = pd.DataFrame.from_dict(
-        {**rows, "total": _row(facts.entries)},
+        {**rows, "total": _row(facts.scorings)},
         orient="index",
         columns=[
             "scorings",
@@ -57,27 +57,27 @@ def cost_table(facts: StudyFacts) -> pd.DataFrame:
     return table
 
 
-def saved(facts: StudyFacts) -> Saved:
-    """Return what sharing and racing saved."""
-    total = sum((entry.cost for entry in facts.entries), Cost())
+def savings(facts: StudyFacts) -> Savings:
+    """Return what sharing and racing savings."""
+    total = sum((scoring.cost for scoring in facts.scorings), Cost())
     tokens = max(0, total.tokens_full - total.tokens_run)
-    everything = facts.searched_on
-    trials = [entry for entry in facts.trials if entry.asked]
-    stopped = [entry for entry in trials if entry.record.state == "stopped"]
-    questions = sum(everything - entry.asked for entry in stopped)
-    seconds = sum(entry.record.parts.get("score", 0.0) * (everything / entry.asked - 1) for entry in stopped)
-    return Saved(
+    per_trial = facts.searched_on
+    trials = [scoring for scoring in facts.trials if scoring.asked]
+    stopped = [scoring for scoring in trials if scoring.record.state == "stopped"]
+    questions = sum(per_trial - scoring.asked for scoring in stopped)
+    seconds = sum(scoring.record.parts.get("score", 0.0) * (per_trial / scoring.asked - 1) for scoring in stopped)
+    return Savings(
         tokens,
         tokens / total.tokens_full if total.tokens_full else 0.0,
         len(stopped),
         questions,
-        questions / (everything * len(trials)) if trials and everything else 0.0,
+        questions / (per_trial * len(trials)) if trials and per_trial else 0.0,
         seconds,
     )
 
 
-def _part(entry: Entry) -> str:
-    record = entry.record
+def _part(scoring: Scoring) -> str:
+    record = scoring.record
     if record.kind == "trial":
         return "trials"
     if record.part == "test":
@@ -85,13 +85,13 @@ def _part(entry: Entry) -> str:
     return "baselines" if record.part == "search" else "finalists"
 
 
-def _row(entries: Sequence[Entry]) -> list[float]:
-    cost = sum((entry.cost for entry in entries), Cost())
-    merging = sum(entry.record.parts.get("merge", 0.0) for entry in entries)
-    scoring = sum(entry.record.parts.get("score", 0.0) for entry in entries)
-    asked = sum(entry.asked for entry in entries)
+def _row(scorings: Sequence[Scoring]) -> list[float]:
+    cost = sum((scoring.cost for scoring in scorings), Cost())
+    merging = sum(scoring.record.parts.get("merge", 0.0) for scoring in scorings)
+    scoring = sum(scoring.record.parts.get("score", 0.0) for scoring in scorings)
+    asked = sum(scoring.asked for scoring in scorings)
     return [
-        len(entries),
+        len(scorings),
         asked,
         cost.tokens_run,
         cost.tokens_full,

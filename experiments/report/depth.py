@@ -1,4 +1,4 @@
-"""What a recipe's parameters are from the first layer to the last: t, weights, densities, and whatever else it sets."""
+"""A recipe's parameters from the first layer to the last: t, weights, densities, and whatever else it sets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from merge.recipe.schema import ListedModel, Recipe, Slice, Source
 from search.space.template import short_name
 
 STEPS = 24
-"""Points of a curve where a recipe does not tell its number of layers."""
+"""Points of a curve where the recipe does not say how many layers there are."""
 _REST = "other tensors"
 
 
@@ -19,8 +19,8 @@ class Curve:
 
     Attributes:
         parameter: ``t``, ``weight``, ``density`` and so on.
-        label: Of which model and which tensors.
-        depth: Output layer, or a share from 0 to 1 where the recipe does not tell its layers.
+        label: Which model and which tensors it applies to.
+        depth: Output layer, or depth from 0 to 1 where the recipe does not say how many layers there are.
         values: Value at each depth.
     """
 
@@ -46,13 +46,13 @@ def curves(recipe: Recipe) -> list[Curve]:
         at = [(float(start + i), i / (count - 1) if count > 1 else 1.0) for i in range(count)]
         pieces.append((piece.sources, [dict(piece.parameters or {}), *shared], at))
         start += count
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    by_label: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for models, levels, at in pieces:
         for parameter, label, points in _of_piece(models, levels, at):
-            found.setdefault((parameter, label), []).extend(points)
+            by_label.setdefault((parameter, label), []).extend(points)
     return [
         Curve(parameter, label, tuple(d for d, _ in points), tuple(v for _, v in points))
-        for (parameter, label), points in found.items()
+        for (parameter, label), points in by_label.items()
     ]
 
 
@@ -104,13 +104,13 @@ def _values(levels: Sequence[Mapping[str, Any]], name: str) -> list[object]:
 
 def _tensors(settings: Sequence[object]) -> list[str]:
     """Return the filters of nested settings, in order, and the rest."""
-    found: dict[str, None] = {}
+    filters: dict[str, None] = {}
     for setting in settings:
         for item in setting if isinstance(setting, list | tuple) else [setting]:
             wanted = item.get("filter") if isinstance(item, Mapping) else None
             if wanted not in (None, "*"):
-                found[str(wanted)] = None
-    return [*found, _REST]
+                filters[str(wanted)] = None
+    return [*filters, _REST]
 
 
 def _first(settings: Sequence[object], name: str, depth: float) -> object:

@@ -1,4 +1,4 @@
-"""The report's figures, as Plotly data: names are escaped, since Plotly reads markup in every text."""
+"""The report's figures as Plotly data; names are escaped, since Plotly reads markup in every text."""
 
 import html
 import math
@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 
 from experiments.report.depth import Curve
 from experiments.report.importance import Importances
-from experiments.report.study_facts import Entry
+from experiments.report.study_facts import Scoring
 from search.results.outcome import FrontPoint, Masks
 
 PALETTE = ("#0b7a75", "#d1603d", "#5b6abf", "#b8860b", "#8e4585", "#4d8b31", "#3f88c5", "#a3333d")
-"""One colour per family or curve; told apart on white and on dark grey."""
+"""One colour per family or curve, distinct on white and on dark grey."""
 _SYMBOLS = {"complete": "circle", "stopped": "triangle-down-open", "failed": "x-thin-open"}
 
 
@@ -22,23 +22,23 @@ def plain(text: object, width: int = 60) -> str:
     return html.escape(line if len(line) <= width else f"{line[: width - 1]}…", quote=True)
 
 
-def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> go.Figure | None:
+def history(trials: Sequence[Scoring], baselines: Sequence[Scoring], asked: int) -> go.Figure | None:
     """Return objective by trial: families by colour, the best so far as a line.
 
-    Stopped and failed trials stand on a rail below: what a stopped one has is of the questions it answered, and would
-    look like a score.
+    Stopped and failed trials are drawn on a line below the scores: a stopped trial's mean over the questions it
+    answered is no score on all of them.
     """
     if not trials:
         return None
     figure = go.Figure()
-    full = [entry for entry in trials if entry.record.state == "complete"]
+    full = [scoring for scoring in trials if scoring.record.state == "complete"]
     if full:
         figure.add_trace(_best_so_far(full, trials[-1].record.number))
-    best = max(baselines, key=lambda entry: entry.record.metrics["objective"], default=None)
-    values = [entry.record.metrics["objective"] for entry in (*full, *([best] if best else []))]
+    best = max(baselines, key=lambda scoring: scoring.record.metrics["objective"], default=None)
+    values = [scoring.record.metrics["objective"] for scoring in (*full, *([best] if best else []))]
     low, high = min(values, default=0.0), max(values, default=1.0)
     rail = low - max(0.3 * (high - low), 0.002)
-    for place, family in enumerate(dict.fromkeys(entry.record.family for entry in trials)):
+    for index, family in enumerate(dict.fromkeys(scoring.record.family for scoring in trials)):
         for state, symbol in _SYMBOLS.items():
             chosen = [e for e in trials if e.record.family == family and e.record.state == state]
             if not chosen:
@@ -55,12 +55,12 @@ def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> 
                         "symbol": symbol,
                         "size": 9,
                         "opacity": 0.9,
-                        "color": PALETTE[place % len(PALETTE)],
-                        "line": {"width": 1.5, "color": PALETTE[place % len(PALETTE)]},
+                        "color": PALETTE[index % len(PALETTE)],
+                        "line": {"width": 1.5, "color": PALETTE[index % len(PALETTE)]},
                     },
                 )
             )
-    if any(entry.record.state != "complete" for entry in trials):
+    if any(scoring.record.state != "complete" for scoring in trials):
         figure.add_annotation(
             x=0, xref="paper", xanchor="left", y=rail, yanchor="bottom", yshift=4, showarrow=False,
             text="stopped or failed: no full score", font={"size": 11},
@@ -74,25 +74,25 @@ def history(trials: Sequence[Entry], baselines: Sequence[Entry], asked: int) -> 
         )  # fmt: skip
     if len(trials) <= 10:
         figure.update_xaxes(dtick=1)
-    return finished(figure, "trial", "objective on search questions", 400)
+    return styled(figure, "trial", "objective on search questions", 400)
 
 
-def _best_so_far(full: Sequence[Entry], last: int) -> go.Scatter:
+def _best_so_far(full: Sequence[Scoring], last: int) -> go.Scatter:
     x, y, best = [], [], -math.inf
-    for entry in full:
-        best = max(best, entry.record.metrics["objective"])
-        x.append(entry.record.number)
+    for scoring in full:
+        best = max(best, scoring.record.metrics["objective"])
+        x.append(scoring.record.number)
         y.append(best)
     line = {"shape": "hv", "width": 2, "color": "#f2a541"}
     return go.Scatter(x=[*x, last], y=[*y, best], mode="lines", name="best so far", line=line, hoverinfo="skip")
 
 
-def about(entry: Entry, asked: int) -> str:
-    """Return what a trial's mark says when it is pointed at."""
-    record = entry.record
+def about(scoring: Scoring, asked: int) -> str:
+    """Return the text shown when a trial's mark is pointed at."""
+    record = scoring.record
     lines = [f"{record.name} · {record.family} · {record.state}"]
     if "objective" in record.metrics:
-        lines.append(f"objective {record.metrics['objective']:.4f} on {entry.asked} of {asked} questions")
+        lines.append(f"objective {record.metrics['objective']:.4f} on {scoring.asked} of {asked} questions")
     if record.state == "failed" and record.reason:
         lines.append(record.reason)
     lines += [f"{name} = {shown(value)}" for name, value in list(record.params.items())[:12]]
@@ -114,13 +114,13 @@ def importance_bars(found: Importances) -> go.Figure:
         )
     )
     figure.update_xaxes(range=[0, max(share for _, share in shares) * 1.05], tickformat=".0%")
-    return finished(figure, "share of the objective's variance", "", 110 + 30 * len(shares))
+    return styled(figure, "share of the objective's variance", "", 110 + 30 * len(shares))
 
 
 def over_depth(found: Sequence[Curve], parameter: str, *, layers: bool) -> go.Figure:
     """Return one parameter from the first layer to the last."""
     figure = go.Figure()
-    for place, curve in enumerate(curve for curve in found if curve.parameter == parameter):
+    for index, curve in enumerate(curve for curve in found if curve.parameter == parameter):
         figure.add_trace(
             go.Scatter(
                 x=curve.depth,
@@ -129,18 +129,18 @@ def over_depth(found: Sequence[Curve], parameter: str, *, layers: bool) -> go.Fi
                 name=plain(curve.label, 40),
                 line={
                     "width": 2.5,
-                    "color": PALETTE[place % len(PALETTE)],
-                    "dash": ("solid", "dash", "dot")[place // len(PALETTE) % 3],
+                    "color": PALETTE[index % len(PALETTE)],
+                    "dash": ("solid", "dash", "dot")[index // len(PALETTE) % 3],
                 },
             )
         )
-    figure = finished(figure, "layer" if layers else "depth, first layer 0 to last layer 1", plain(parameter), 300)
+    figure = styled(figure, "layer" if layers else "depth, first layer 0 to last layer 1", plain(parameter), 300)
     figure.update_layout(showlegend=True)
     figure.update_yaxes(rangemode="tozero")
     return figure
 
 
-def front_points(points: Sequence[FrontPoint], full: Iterable[Entry], winner: str) -> go.Figure | None:
+def front_points(points: Sequence[FrontPoint], full: Iterable[Scoring], winner: str) -> go.Figure | None:
     """Return the Pareto front over its first two scores, with every fully scored trial behind it."""
     names = list(points[0].scores)
     if len(names) < 2:
@@ -153,16 +153,16 @@ def front_points(points: Sequence[FrontPoint], full: Iterable[Entry], winner: st
             text=[plain(r.name) for r in rest], hoverinfo="text+x+y", marker={"color": "#8a94a6", "opacity": 0.6},
         )
     )  # fmt: skip
-    placed = sorted(points, key=lambda point: point.scores[x])
+    ordered = sorted(points, key=lambda point: point.scores[x])
     figure.add_trace(
         go.Scatter(
-            x=[p.scores[x] for p in placed], y=[p.scores[y] for p in placed], mode="lines+markers+text", name="front",
-            text=[plain(p.name, 18) for p in placed], textposition="top center", hoverinfo="text+x+y",
+            x=[p.scores[x] for p in ordered], y=[p.scores[y] for p in ordered], mode="lines+markers+text", name="front",
+            text=[plain(p.name, 18) for p in ordered], textposition="top center", hoverinfo="text+x+y",
             line={"shape": "linear", "dash": "dot", "color": PALETTE[1]},
-            marker={"size": [15 if p.name == winner else 9 for p in placed], "color": PALETTE[1]},
+            marker={"size": [15 if p.name == winner else 9 for p in ordered], "color": PALETTE[1]},
         )
     )  # fmt: skip
-    return finished(figure, plain(x), plain(y), 400)
+    return styled(figure, plain(x), plain(y), 400)
 
 
 def mask_values(masks: Masks, own: float, opponent: tuple[str, float]) -> go.Figure:
@@ -184,7 +184,7 @@ def mask_values(masks: Masks, own: float, opponent: tuple[str, float]) -> go.Fig
         x=opponent[1], y=1, yref="paper", yanchor="bottom", showarrow=False, text=plain(opponent[0], 30)
     )
     figure.update_layout(showlegend=False)
-    return finished(figure, "objective on test questions", "", 220, top=40)
+    return styled(figure, "objective on test questions", "", 220, top=40)
 
 
 def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], title: str) -> go.Figure:
@@ -196,9 +196,9 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], titl
     """
     figure = go.Figure()
     names = list(dict.fromkeys(name for points in rows.values() for name in points))
-    for place, (series, points) in enumerate(rows.items()):
+    for index, (series, points) in enumerate(rows.items()):
         estimates = [estimate for estimate, _, _ in points.values()]
-        offset = (place + 0.5) / len(rows) - 0.5
+        offset = (index + 0.5) / len(rows) - 0.5
         figure.add_trace(
             go.Scatter(
                 x=estimates,
@@ -216,7 +216,7 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], titl
                     for name, (e, low, high) in points.items()
                 ],
                 hoverinfo="text",
-                marker={"size": 9, "color": PALETTE[place % len(PALETTE)]},
+                marker={"size": 9, "color": PALETTE[index % len(PALETTE)]},
             )
         )
     figure.add_vline(x=0, line={"width": 1.5, "color": "#8a94a6"})
@@ -224,7 +224,7 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], titl
     figure.update_yaxes(
         range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=[plain(n, 44) for n in names]
     )
-    return finished(figure, title, "", 130 + (24 + 14 * len(rows)) * len(names))
+    return styled(figure, title, "", 130 + (24 + 14 * len(rows)) * len(names))
 
 
 def on_paper(figure: go.Figure) -> go.Figure:
@@ -237,7 +237,7 @@ def shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def finished(figure: go.Figure, x: str, y: str, height: int, *, top: int = 16) -> go.Figure:
+def styled(figure: go.Figure, x: str, y: str, height: int, *, top: int = 16) -> go.Figure:
     """Return a figure without a background, its legend below, so that it fits both schemes and a phone."""
     figure.update_layout(
         template="none",

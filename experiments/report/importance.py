@@ -1,4 +1,4 @@
-"""Which holes mattered: Optuna's importances (fANOVA) on the fully scored trials, family by family."""
+"""Which holes mattered: fANOVA importances by Optuna, family by family, on trials that answered every question."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from optuna.distributions import BaseDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from experiments.report.study_facts import Entry, StudyFacts
+from experiments.report.study_facts import Scoring, StudyFacts
 from search.space.search_space import SearchSpace
 
-ENOUGH = 12
-"""Fewer fully scored trials of a family tell nothing about its holes."""
-MOST = 500
-"""Of more trials than this so many are taken: the time that importances take grows faster than the trials."""
+MIN_TRIALS = 12
+"""Fewest fully scored trials of a family for which importances are computed."""
+MAX_TRIALS = 500
+"""Most trials used, evenly spaced over the study: the time grows faster than their number."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Importances:
 
     Attributes:
         family: The family.
-        trials: Fully scored trials behind them, all or as many as are taken.
-        shares: Hole to its share of the objective's variance, largest first; empty where there are too few trials.
+        trials: Number of fully scored trials that were used.
+        shares: Hole to the fraction of the objective's variance it explains, largest first; empty with too few trials.
     """
 
     family: str
@@ -35,55 +35,56 @@ class Importances:
 
     @property
     def remark(self) -> str:
-        """Return what is to be said about them, nothing where they stand for themselves."""
+        """Return why there are no importances; empty where there are."""
         if self.shares:
             return ""
-        if self.trials < ENOUGH:
+        if self.trials < MIN_TRIALS:
             are = "1 fully scored trial is" if self.trials == 1 else f"{self.trials} fully scored trials are"
-            return f"{are} too few to tell importances; {ENOUGH} are needed"
+            return f"{are} too few to tell importances; {MIN_TRIALS} are needed"
         return "every fully scored trial has the same objective or the same values: nothing to tell"
 
 
 def importances(facts: StudyFacts) -> list[Importances]:
     """Return the importances of every family, on trials that answered all search questions."""
-    full = [entry for entry in facts.trials if entry.record.state == "complete"]
-    found = []
+    full = [scoring for scoring in facts.trials if scoring.record.state == "complete"]
+    by_family = []
     for family in facts.study.space.families:
-        mine = _spread([entry for entry in full if entry.record.family == family])
-        shares = _shares(facts.study.space, family, mine) if len(mine) >= ENOUGH else {}
-        found.append(Importances(family, len(mine), shares))
-    return found
+        of_family = _evenly_spaced([scoring for scoring in full if scoring.record.family == family])
+        shares = _shares(facts.study.space, family, of_family) if len(of_family) >= MIN_TRIALS else {}
+        by_family.append(Importances(family, len(of_family), shares))
+    return by_family
 
 
-def _spread(entries: Sequence[Entry]) -> list[Entry]:
-    """Return all, or `MOST` of them that lie evenly over the study."""
-    if len(entries) <= MOST:
-        return list(entries)
-    return [entries[place * len(entries) // MOST] for place in range(MOST)]
+def _evenly_spaced(scorings: Sequence[Scoring]) -> list[Scoring]:
+    """Return all, or `MAX_TRIALS` of them, evenly spaced over the study."""
+    if len(scorings) <= MAX_TRIALS:
+        return list(scorings)
+    return [scorings[index * len(scorings) // MAX_TRIALS] for index in range(MAX_TRIALS)]
 
 
-def _shares(space: SearchSpace, family: str, entries: Sequence[Entry]) -> dict[str, float]:
-    known = {d.name: d.distribution for d in space.families[family].dimensions}
-    told = tuple((tuple(entry.record.params.items()), entry.record.metrics["objective"]) for entry in entries)
-    return dict(_fanova(tuple(known.items()), told))
+def _shares(space: SearchSpace, family: str, scorings: Sequence[Scoring]) -> dict[str, float]:
+    distributions = {d.name: d.distribution for d in space.families[family].dimensions}
+    trials = tuple((tuple(scoring.record.params.items()), scoring.record.metrics["objective"]) for scoring in scorings)
+    return dict(_fanova(tuple(distributions.items()), trials))
 
 
 @lru_cache(maxsize=8)  # the page and the tables ask for the same
 def _fanova(
-    known: tuple[tuple[str, BaseDistribution], ...], told: tuple[tuple[tuple[tuple[str, object], ...], float], ...]
+    dimensions: tuple[tuple[str, BaseDistribution], ...],
+    trials: tuple[tuple[tuple[tuple[str, object], ...], float], ...],
 ) -> Mapping[str, float]:
-    """Return the share of every hole, from the values and the objective of each trial; nothing where all are alike."""
-    if len({objective for _, objective in told}) < 2:
+    """Return the importance of every hole, from each trial's values and objective; empty where all objectives agree."""
+    if len({objective for _, objective in trials}) < 2:
         return {}
-    distributions = dict(known)
+    distributions = dict(dimensions)
     previous = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(direction="maximize")
-        for values, objective in told:
+        for values, objective in trials:
             params: dict[str, Any] = dict(values)
-            mine = {name: distributions[name] for name in params}
-            study.add_trial(create_trial(params=params, distributions=mine, value=objective))
+            used = {name: distributions[name] for name in params}
+            study.add_trial(create_trial(params=params, distributions=used, value=objective))
         return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
     except (ValueError, RuntimeError):
         return {}

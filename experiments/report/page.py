@@ -1,4 +1,4 @@
-"""The report of a study: gathers, draws, and writes ``report.html`` and its tables beside it, whole or not at all."""
+"""Writes a study's report: ``report.html`` and its tables, each file whole or not at all."""
 
 import datetime as dt
 import math
@@ -14,20 +14,20 @@ import plotly.graph_objects as go
 from evals.scores.statistics import Interval
 from experiments.atomic_files import write_text_atomically
 from experiments.report import figures as draw
-from experiments.report.cost import cost_table, saved
+from experiments.report.cost import cost_table, savings
 from experiments.report.depth import curves, in_layers
 from experiments.report.importance import importances
 from experiments.report.parallel import parallel_coordinates
-from experiments.report.questions import QuestionMap, question_map, question_table
+from experiments.report.questions import QuestionsWonAndLost, question_table, questions_won_and_lost
 from experiments.report.render import Figures, duration, number, render
-from experiments.report.study_facts import Entry, StudyFacts, gather
+from experiments.report.study_facts import Scoring, StudyFacts, gather_facts
 from experiments.report.tables import score_table, write_tables
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
 from search.results.outcome import Verdict
 
-MOST = 10
-"""Questions of a task that are shown as won, and as many as lost; the table has all of them."""
+MAX_QUESTIONS = 10
+"""Questions per task that the page shows as won, and as many as lost; the table has all."""
 
 
 def write_report(root: Path, data: Path | None = None) -> Path:
@@ -35,7 +35,7 @@ def write_report(root: Path, data: Path | None = None) -> Path:
 
     Args:
         root: The study's folder.
-        data: Where the questions' texts are now; None for where the study had them.
+        data: Folder of benchmark data with the questions' texts; None for where the study read them.
 
     Raises:
         InputError: The folder is no study's.
@@ -43,8 +43,8 @@ def write_report(root: Path, data: Path | None = None) -> Path:
         evals.errors.EvalError: The questions cannot be read from ``data``.
         OSError: The disk is full; an earlier report still stands.
     """
-    facts = gather(root)
-    found = question_map(facts, data)
+    facts = gather_facts(root)
+    found = questions_won_and_lost(facts, data)
     path = root / "report.html"
     page = report_page(facts, found)
     write_tables(root / "tables", _tables(facts, found))
@@ -53,21 +53,21 @@ def write_report(root: Path, data: Path | None = None) -> Path:
 
 
 def report_figures(root: Path) -> dict[str, go.Figure]:
-    """Return a finished study's figures by name, for places that show one at a time.
+    """Return a finished study's figures by name, as MLflow shows them one at a time.
 
     Raises:
         InputError: The folder is no study's.
         search.errors.StoreError: Its store cannot be opened or is empty.
     """
-    facts = gather(root)
+    facts = gather_facts(root)
     figures = {"history": draw.history(facts.trials, facts.baselines, facts.searched_on)}
     for found in importances(facts):
-        mine = [entry for entry in facts.trials if entry.record.family == found.family]
-        figures[f"holes of {found.family}"] = parallel_coordinates(mine)
+        of_family = [scoring for scoring in facts.trials if scoring.record.family == found.family]
+        figures[f"holes of {found.family}"] = parallel_coordinates(of_family)
     return {name: draw.on_paper(figure) for name, figure in figures.items() if figure is not None}
 
 
-def report_page(facts: StudyFacts, found: QuestionMap | None) -> str:
+def report_page(facts: StudyFacts, found: QuestionsWonAndLost | None) -> str:
     """Return the page of a study."""
     figures = Figures()
     verdict, settings = facts.verdict, facts.study.file.search
@@ -84,19 +84,19 @@ def report_page(facts: StudyFacts, found: QuestionMap | None) -> str:
         "failures": [e.record for e in facts.trials if e.record.state == "failed"],
         "holes": list(_holes(facts, figures)),
         "map": found,
-        "most": MOST,
+        "most": MAX_QUESTIONS,
         "cost": cost_table(facts),
-        "saved": saved(facts),
+        "savings": savings(facts),
         "per_trial": duration(median([e.record.ended - e.record.started for e in facts.trials] or [0.0])),
         "recipe": "" if verdict is None else verdict.recipe_yaml,
-        **_of_verdict(facts, figures),
+        **_verdict_values(facts, figures),
     }
     values["sections"] = list(_sections(values))
     return render("report.html", figures, values)
 
 
-def _of_verdict(facts: StudyFacts, figures: Figures) -> dict[str, Any]:
-    """Return what only a finished study has."""
+def _verdict_values(facts: StudyFacts, figures: Figures) -> dict[str, Any]:
+    """Return the template values that only a finished study has."""
     verdict = facts.verdict
     if verdict is None:
         return {
@@ -123,15 +123,15 @@ def _of_verdict(facts: StudyFacts, figures: Figures) -> dict[str, Any]:
 
 
 def _sections(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    known = (
+    all_sections = (
         ("scores", "Scores", "table"), ("differences", "Differences", "against"), ("history", "History", ""),
         ("holes", "What mattered", ""), ("depth", "Depth", "recipe"), ("masks", "Masks", "masks"),
         ("front", "Pareto front", "front"), ("questions", "Questions", "map"), ("cost", "Cost", ""),
         ("recipe", "Recipe", "recipe"),
     )  # fmt: skip
-    for place, words, needs in known:
+    for anchor, title, needs in all_sections:
         if not needs or values[needs]:
-            yield place, words
+            yield anchor, title
 
 
 def _headlines(verdict: Verdict) -> list[str]:
@@ -141,27 +141,27 @@ def _headlines(verdict: Verdict) -> list[str]:
 
 
 def _when(facts: StudyFacts) -> str:
-    ended = max((entry.record.ended for entry in facts.entries), default=0.0)
+    ended = max((scoring.record.ended for scoring in facts.scorings), default=0.0)
     return f"{dt.datetime.fromtimestamp(ended, dt.UTC):%Y-%m-%d %H:%M} UTC" if ended else ""
 
 
 def _tally(facts: StudyFacts) -> str:
-    states = [entry.record.state for entry in facts.trials]
+    states = [scoring.record.state for scoring in facts.trials]
     full, stopped, failed = (states.count(state) for state in ("complete", "stopped", "failed"))
     return f"{full} trials answered every search question, {stopped} were stopped by the race, {failed} failed."
 
 
 def _holes(facts: StudyFacts, figures: Figures) -> Iterator[dict[str, Any]]:
-    for place, found in enumerate(importances(facts)):
-        mine = [entry for entry in facts.trials if entry.record.family == found.family]
-        lines = parallel_coordinates(mine)
-        holes = len({name for entry in mine for name in entry.record.params})
+    for index, found in enumerate(importances(facts)):
+        of_family = [scoring for scoring in facts.trials if scoring.record.family == found.family]
+        lines = parallel_coordinates(of_family)
+        holes = len({name for scoring in of_family for name in scoring.record.params})
         yield {
             "name": found.family,
             "trials": found.trials,
             "remark": found.remark,
-            "bars": figures.add(f"importance {place}", draw.importance_bars(found) if found.shares else None),
-            "lines": figures.add(f"lines {place}", lines),
+            "bars": figures.add(f"importance {index}", draw.importance_bars(found) if found.shares else None),
+            "lines": figures.add(f"lines {index}", lines),
             "width": 90 * (holes + 1),
         }
 
@@ -191,7 +191,7 @@ def _masks(verdict: Verdict, figures: Figures) -> dict[str, Any] | None:
     spread = math.sqrt(sum((value - mean) ** 2 for value in everything) / (len(everything) - 1))
     better = sum(value > opponent[1] for value in everything)
     words = (
-        f"The winner drops entries at random. With its own mask and {len(masks.values)} others the objective is "
+        f"The winner drops scorings at random. With its own mask and {len(masks.values)} others the objective is "
         f"{mean:.4f} ± {spread:.4f} (standard deviation), {min(everything):.4f} to {max(everything):.4f}; "
         f"{better} of the {len(everything)} masks beat {opponent[0]} ({opponent[1]:.4f})."
     )
@@ -201,7 +201,7 @@ def _masks(verdict: Verdict, figures: Figures) -> dict[str, Any] | None:
 def _front(facts: StudyFacts, verdict: Verdict, figures: Figures) -> dict[str, Any] | None:
     if not verdict.front:
         return None
-    full = [entry for entry in facts.trials if entry.record.state == "complete"]
+    full = [scoring for scoring in facts.trials if scoring.record.state == "complete"]
     table = score_table({point.name: point.scores for point in verdict.front}, verdict.higher_is_better)
     return {"figure": figures.add("front", draw.front_points(verdict.front, full, verdict.winner)), "table": table}
 
@@ -245,7 +245,7 @@ def _interval(interval: Interval, *, higher: bool = True) -> tuple[str, str, str
     return number(interval.estimate, sign=True), ends, judgement
 
 
-def _tables(facts: StudyFacts, found: QuestionMap | None) -> dict[str, pd.DataFrame]:
+def _tables(facts: StudyFacts, found: QuestionsWonAndLost | None) -> dict[str, pd.DataFrame]:
     shares = [(one.family, name, share, one.trials) for one in importances(facts) for name, share in one.shares.items()]
     tables = {
         "cost": cost_table(facts),
@@ -275,7 +275,7 @@ def _score_frame(verdict: Verdict) -> pd.DataFrame:
     return table
 
 
-def _history_table(trials: Sequence[Entry]) -> pd.DataFrame:
+def _history_table(trials: Sequence[Scoring]) -> pd.DataFrame:
     rows = [
         (e.record.number, e.record.family, e.record.state, e.asked, e.record.metrics.get("objective", math.nan))
         for e in trials

@@ -1,4 +1,4 @@
-"""Which test questions the winner answers better than the best parent, and which worse, with their text."""
+"""Test questions that the winner answers better than the best parent, and those that it answers worse, with text."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,11 @@ from search.study.study import LoadedStudy
 
 
 @dataclass(frozen=True)
-class Text:
-    """A question as a person reads it.
+class QuestionText:
+    """The text of a question.
 
     Attributes:
-        asked: What is asked.
+        asked: The question.
         choices: The choices, where it has any.
         gold: The right answer.
     """
@@ -35,14 +35,14 @@ class Text:
 
     @property
     def headline(self) -> str:
-        """What is asked in one line, without the words that a prompt puts around it; the choices where that is none."""
+        """The question in one line, without the prompt's own words; the choices where there is no question."""
         frame = r"^(question|problem|q)\s*:|\b(answer|solution|a)\s*:$"
         line = re.sub(frame, "", " ".join(self.asked.split()), flags=re.IGNORECASE)
         return line.strip() or " / ".join(self.choices)
 
 
 @dataclass(frozen=True)
-class Judged:
+class QuestionDifference:
     """One question on which winner and opponent differ.
 
     Attributes:
@@ -50,8 +50,8 @@ class Judged:
         question: Its id.
         winner: The winner's value.
         opponent: The opponent's value.
-        gain: Winner minus opponent, turned so that larger is better.
-        text: Its text; None where the data are not at hand.
+        gain: Winner minus opponent, signed so that positive favours the winner.
+        text: Its text; None where the data are not available.
     """
 
     leaf: str
@@ -59,44 +59,44 @@ class Judged:
     winner: float
     opponent: float
     gain: float
-    text: Text | None
+    text: QuestionText | None
 
 
 @dataclass(frozen=True)
-class TaskMap:
-    """Won and lost questions of one task.
+class TaskQuestions:
+    """Questions of one task on which winner and opponent differ.
 
     Attributes:
         score: ``TASK/METRIC``.
-        right_or_wrong: Whether an answer is right or wrong; else by how much the values differ.
+        right_or_wrong: Whether answers are right or wrong, rather than graded.
         won: Questions on which the winner is better, clearest first.
         lost: Questions on which it is worse, clearest first.
-        level: Number of questions with the same value.
+        level: Number of questions on which both have the same value.
     """
 
     score: str
     right_or_wrong: bool
-    won: tuple[Judged, ...]
-    lost: tuple[Judged, ...]
+    won: tuple[QuestionDifference, ...]
+    lost: tuple[QuestionDifference, ...]
     level: int
 
 
 @dataclass(frozen=True)
-class QuestionMap:
-    """Won and lost questions against one opponent.
+class QuestionsWonAndLost:
+    """Questions won and lost against one opponent.
 
     Attributes:
         opponent: Its name.
         tasks: Task by task.
-        remark: Why there are no texts; empty where there are.
+        remark: Why texts are missing; empty where none is.
     """
 
     opponent: str
-    tasks: tuple[TaskMap, ...]
+    tasks: tuple[TaskQuestions, ...]
     remark: str
 
 
-def question_map(facts: StudyFacts, data: Path | None = None) -> QuestionMap | None:
+def questions_won_and_lost(facts: StudyFacts, data: Path | None = None) -> QuestionsWonAndLost | None:
     """Return the winner's questions against the best parent; None without a verdict or without answers.
 
     Args:
@@ -116,10 +116,10 @@ def question_map(facts: StudyFacts, data: Path | None = None) -> QuestionMap | N
         return None
     texts, remark = _texts(facts, data)
     tasks = tuple(_task(task, winner, opponent, texts) for task in _shown(comparison))
-    return QuestionMap(comparison.opponent, tasks, remark)
+    return QuestionsWonAndLost(comparison.opponent, tasks, remark)
 
 
-def question_table(found: QuestionMap) -> pd.DataFrame:
+def question_table(found: QuestionsWonAndLost) -> pd.DataFrame:
     """Return one row per question on which winner and opponent differ."""
     rows = [
         (task.score, one.leaf, one.question, one.winner, one.opponent, one.gain, *_cells(one.text))
@@ -130,7 +130,7 @@ def question_table(found: QuestionMap) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def _cells(text: Text | None) -> tuple[str, str, str]:
+def _cells(text: QuestionText | None) -> tuple[str, str, str]:
     return ("", "", "") if text is None else (text.asked, "\n".join(text.choices), text.gold)
 
 
@@ -144,18 +144,22 @@ def _shown(comparison: Comparison) -> list[TaskComparison]:
     return list(chosen.values())
 
 
-def _task(task: TaskComparison, winner: Results, opponent: Results, texts: Mapping[tuple[str, str], Text]) -> TaskMap:
+def _task(
+    task: TaskComparison, winner: Results, opponent: Results, texts: Mapping[tuple[str, str], QuestionText]
+) -> TaskQuestions:
     label, metric = task.task.split("/", 1)
     values = {"one": _values(winner, label, metric), "other": _values(opponent, label, metric)}
     both = pd.DataFrame(values).dropna()
     sign = 1.0 if task.higher_is_better else -1.0
     judged = [
-        Judged(str(leaf), str(question), float(a), float(b), sign * float(a - b), texts.get((str(leaf), str(question))))
+        QuestionDifference(
+            str(leaf), str(question), float(a), float(b), sign * float(a - b), texts.get((str(leaf), str(question)))
+        )
         for (leaf, question), a, b in zip(both.index, both["one"], both["other"], strict=True)
     ]
     won = sorted((one for one in judged if one.gain > 0), key=lambda one: -one.gain)
     lost = sorted((one for one in judged if one.gain < 0), key=lambda one: one.gain)
-    return TaskMap(task.task, task.test == "mcnemar", tuple(won), tuple(lost), len(judged) - len(won) - len(lost))
+    return TaskQuestions(task.task, task.test == "mcnemar", tuple(won), tuple(lost), len(judged) - len(won) - len(lost))
 
 
 def _values(results: Results, label: str, metric: str) -> "pd.Series[float]":
@@ -164,24 +168,24 @@ def _values(results: Results, label: str, metric: str) -> "pd.Series[float]":
     return rows.set_index(["leaf", "question"])["value"]
 
 
-def _texts(facts: StudyFacts, data: Path | None) -> tuple[dict[tuple[str, str], Text], str]:
+def _texts(facts: StudyFacts, data: Path | None) -> tuple[dict[tuple[str, str], QuestionText], str]:
     """Return the texts of the test questions, or why there are none; reads the data, opens no model."""
     store = Store(facts.folder.store_url(facts.study), facts.study)
     bench = Bench(facts.study if data is None else _asked_from(data, facts.study), (), "cpu", facts.folder.root)
     bench.use(store)
     try:
-        found = dict(_found(bench))
+        texts = dict(_found_texts(bench))
     except (EvalError, MergeError, OSError, LookupError) as error:
         if data is not None and isinstance(error, EvalError):
             raise
-        said = str(error).splitlines()
-        why = said[0] if said else type(error).__name__
-        return {}, f"the questions' texts are not at hand: {why}; 'mergesearch report STUDY --data DIR' says where"
-    missing = len(bench.questions("test")) - len(found)
-    return found, f"{missing} of the test questions are not in the data" if missing else ""
+        lines = str(error).splitlines()
+        why = lines[0] if lines else type(error).__name__
+        return {}, f"the questions' texts are missing: {why}; 'mergesearch report STUDY --data DIR' says where"
+    missing = len(bench.questions("test")) - len(texts)
+    return texts, f"{missing} of the test questions are not in the data" if missing else ""
 
 
-def _found(bench: Bench) -> Iterator[tuple[tuple[str, str], Text]]:
+def _found_texts(bench: Bench) -> Iterator[tuple[tuple[str, str], QuestionText]]:
     """Go through the test questions that the data hold, wherever in their split they stand."""
     leaves = {task.name: task for task in bench.tasks}
     for question in bench.questions("test"):
@@ -197,14 +201,16 @@ def _asked_from(data: Path, study: LoadedStudy) -> LoadedStudy:
     return LoadedStudy(document, place=study.place)
 
 
-def _text(task: Any, doc: Any) -> Text:
+def _text(task: Any, doc: Any) -> QuestionText:
     asked, gold = task.doc_to_text(doc), task.doc_to_target(doc)
     choices = list(map(str, task.doc_to_choice(doc))) if task.get_config("doc_to_choice") is not None else []
     if isinstance(gold, int) and 0 <= gold < len(choices):
         gold = choices[gold]
     if isinstance(asked, int):  # lm-eval's winogrande: the choices are beginnings, the target is what follows them
-        return Text(f"… {str(gold).strip()}", tuple(choices), choices[asked] if 0 <= asked < len(choices) else "")
-    return Text(str(asked).strip(), tuple(choices), _gold(gold))
+        return QuestionText(
+            f"… {str(gold).strip()}", tuple(choices), choices[asked] if 0 <= asked < len(choices) else ""
+        )
+    return QuestionText(str(asked).strip(), tuple(choices), _gold(gold))
 
 
 def _gold(gold: object) -> str:

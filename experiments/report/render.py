@@ -1,4 +1,4 @@
-"""Puts a page together: Jinja2 with autoescape, Plotly bundled once, a policy that lets nothing else run or load."""
+"""Renders a page: Jinja2 with autoescape, Plotly bundled once, a policy under which nothing else runs or loads."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 
 class Figures:
-    """The figures of one page; a template shows one by calling this with a name and what it is.
+    """The figures of one page, by the names under which its template draws them.
 
     Attributes:
         data: Figures by name, as Plotly data.
@@ -25,7 +25,7 @@ class Figures:
         self.data: dict[str, Any] = {}
 
     def add(self, name: str, figure: go.Figure | None) -> str | None:
-        """Take a figure; return its name, None for none."""
+        """Add a figure and return its name; None in, None out."""
         if figure is None:
             return None
         self.data[name] = json.loads(figure.to_json())
@@ -93,7 +93,7 @@ def count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person says them."""
+    """Return a duration as text: ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes, left = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""Gathers what a report tells: the study, every record of its store, its verdict; opens no model."""
+"""Reads what a report is made from: the study, every scoring in its store, its verdict; opens no model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +12,13 @@ from search.study.study import LoadedStudy
 
 
 @dataclass(frozen=True)
-class Entry:
+class Scoring:
     """One scoring of one recipe.
 
     Attributes:
-        record: What was scored; without its answers, but for test questions, and of a trial without its recipe.
-        asked: Number of questions that it answered.
-        cost: What answering took.
+        record: What was scored. To save memory it has its answers for test questions only, and of a trial no recipe.
+        asked: Number of questions answered.
+        cost: Tokens and seconds that answering took.
     """
 
     record: TrialRecord
@@ -33,42 +33,42 @@ class StudyFacts:
     Attributes:
         study: The study.
         folder: Its folder.
-        entries: Every scoring, baselines and finalists first.
+        scorings: Every scoring in the store, each once.
         verdict: Its verdict; None before it is finished.
     """
 
     study: LoadedStudy
     folder: StudyFolder
-    entries: tuple[Entry, ...]
+    scorings: tuple[Scoring, ...]
     verdict: Verdict | None
 
     @property
-    def trials(self) -> list[Entry]:
+    def trials(self) -> list[Scoring]:
         """Return the trials in the order of their numbers."""
-        return sorted((e for e in self.entries if e.record.kind == "trial"), key=lambda e: e.record.number)
+        return sorted((e for e in self.scorings if e.record.kind == "trial"), key=lambda e: e.record.number)
 
     @property
-    def baselines(self) -> list[Entry]:
+    def baselines(self) -> list[Scoring]:
         """Return the baselines' scores on the search questions, in the order in which they were scored."""
-        found = [e for e in self.entries if e.record.kind == "baseline" and e.record.part == "search"]
-        return sorted(found, key=lambda e: -e.record.number)
+        baselines = [e for e in self.scorings if e.record.kind == "baseline" and e.record.part == "search"]
+        return sorted(baselines, key=lambda e: -e.record.number)
 
     @property
     def searched_on(self) -> int:
-        """Return the number of search questions."""
-        return max((e.asked for e in self.entries if e.record.part == "search"), default=0)
+        """Return the number of search questions: the most that any candidate answered."""
+        return max((e.asked for e in self.scorings if e.record.part == "search"), default=0)
 
     def tested(self, name: str, recipe_yaml: str | None = None) -> Results | None:
         """Return a model's answers to the test questions, found by its name, else by its recipe."""
-        tests = [e.record for e in self.entries if e.record.part == "test" and e.record.results is not None]
-        named = [record for record in tests if record.name == name]
-        alike = [record for record in tests if record.recipe_yaml == recipe_yaml]
-        return next((record.results for record in (*named, *alike)), None)
+        tests = [e.record for e in self.scorings if e.record.part == "test" and e.record.results is not None]
+        by_name = [record for record in tests if record.name == name]
+        by_recipe = [record for record in tests if record.recipe_yaml == recipe_yaml]
+        return next((record.results for record in (*by_name, *by_recipe)), None)
 
 
 @dataclass
 class _Collector:
-    entries: list[Entry] = field(default_factory=list)
+    scorings: list[Scoring] = field(default_factory=list)
 
     def started(self, outlook: Outlook) -> None:
         del outlook
@@ -76,18 +76,18 @@ class _Collector:
     def scored(self, record: TrialRecord) -> None:
         results = record.results
         if results is None:
-            self.entries.append(Entry(record, 0, Cost()))
+            self.scorings.append(Scoring(record, 0, Cost()))
             return
-        kept = record
+        reduced = record
         if record.part != "test":
-            kept = replace(record, results=None, recipe_yaml="" if record.kind == "trial" else record.recipe_yaml)
-        self.entries.append(Entry(kept, results.asked(), results.cost))
+            reduced = replace(record, results=None, recipe_yaml="" if record.kind == "trial" else record.recipe_yaml)
+        self.scorings.append(Scoring(reduced, results.asked(), results.cost))
 
     def finished(self, verdict: Verdict) -> None:
         del verdict
 
 
-def gather(root: Path) -> StudyFacts:
+def gather_facts(root: Path) -> StudyFacts:
     """Return the facts of the study in a folder, finished or not.
 
     Raises:
@@ -99,13 +99,13 @@ def gather(root: Path) -> StudyFacts:
     collector = _Collector()
     replay(study, root, collector)
     verdict = read_verdict(folder) if folder.verdict.is_file() else None
-    return StudyFacts(study, folder, _once(collector.entries), verdict)
+    return StudyFacts(study, folder, _once(collector.scorings), verdict)
 
 
-def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return the entries without those that a store tells twice."""
-    first: dict[tuple[str, str, int, str], Entry] = {}
-    for entry in entries:
-        record = entry.record
-        first.setdefault((record.kind, record.part, record.number, record.name), entry)
+def _once(scorings: Sequence[Scoring]) -> tuple[Scoring, ...]:
+    """Return the scorings without repetitions: a store may report one twice."""
+    first: dict[tuple[str, str, int, str], Scoring] = {}
+    for scoring in scorings:
+        record = scoring.record
+        first.setdefault((record.kind, record.part, record.number, record.name), scoring)
     return tuple(first.values())

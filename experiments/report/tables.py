@@ -10,13 +10,13 @@ import pandas as pd
 from experiments.atomic_files import write_text_atomically
 from experiments.score_tables import HIGHER, cell, markdown_table, parents_against_winner, to_csv
 
-LONGEST = 200
-"""Rows that a Markdown table may have; a longer one is for machines and stays CSV alone."""
+MAX_MARKDOWN_ROWS = 200
+"""Longest table that is written as Markdown too; a longer one is CSV only."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One score: as printed, and whether it is the best of its row."""
+    """One score as printed, and whether it is the best of its row."""
 
     text: str
     best: bool
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One score of every model."""
+    """One metric's score of every model."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -35,9 +35,9 @@ class ScoreTable:
     """Scores by model, best of each row marked.
 
     Attributes:
-        corner: What the first column is.
+        corner: Heading of the first column.
         columns: Names of the models.
-        rows: Scores.
+        rows: One row per metric.
     """
 
     corner: str
@@ -73,7 +73,7 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
     """
     for name, table in tables.items():
         write_text_atomically(folder / f"{name}.csv", to_csv(table))
-        if len(table) <= LONGEST:
+        if len(table) <= MAX_MARKDOWN_ROWS:
             write_text_atomically(folder / f"{name}.md", _markdown(table))
 
 

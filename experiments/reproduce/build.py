@@ -1,4 +1,4 @@
-"""Builds the model of a card: the stages before the last as folders, the last one live."""
+"""Builds the model of a card: all stages but the last as folders on disk, the last one in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from merge.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
-class Built:
-    """A model in memory.
+class RebuiltModel:
+    """A rebuilt model in memory.
 
     Attributes:
-        recipe: What it was made by, its models in place.
+        recipe: Its last stage, with mapped model names.
         model: The live model.
         tokenizer: Its tokenizer.
-        merger: What wrote it.
-        notes: What had to be changed to build it.
-        device: Where it runs.
+        merger: The merger that built it.
+        notes: Changes that were needed to build it.
+        device: Torch device.
     """
 
     recipe: Recipe
@@ -34,7 +34,7 @@ class Built:
     notes: tuple[str, ...]
     device: str
 
-    def parent(self, reference: str) -> "Built":
+    def parent(self, reference: str) -> "RebuiltModel":
         """Return one of the models that it was merged from, in a model of its own."""
         document = {"merge_method": "passthrough", "models": [{"model": reference}]}
         return _live(self.merger, Recipe.from_mapping(document, place=reference), (), self.device)
@@ -46,15 +46,15 @@ class Built:
 
 def build_chain(
     stages: Sequence[Recipe], folder: Path, roots: Sequence[Path], *, seed: int, compat: bool, device: str
-) -> Built:
+) -> RebuiltModel:
     """Build the stages in order.
 
     Args:
-        stages: As `arrange` gives them.
-        folder: An empty folder for the models between.
+        stages: Recipes in build order, from `order_recipes`.
+        folder: An empty folder for the intermediate models.
         roots: Folders in which model names are looked up.
         seed: Of random masks.
-        compat: Follow mergekit step by step.
+        compat: Reproduce mergekit's bits.
         device: Where the live model runs.
 
     Raises:
@@ -75,7 +75,7 @@ def build_chain(
     return _live(merger, fitted, tuple(notes), device)
 
 
-def _live(merger: Merger, recipe: Recipe, notes: tuple[str, ...], device: str) -> Built:
+def _live(merger: Merger, recipe: Recipe, notes: tuple[str, ...], device: str) -> RebuiltModel:
     model = new_live_model(merger, recipe, dtype=torch.float32, device=device)
     merger.merge_live(recipe, model)
-    return Built(recipe, model, load_tokenizer(merger, recipe), merger, notes, device)
+    return RebuiltModel(recipe, model, load_tokenizer(merger, recipe), merger, notes, device)

@@ -1,4 +1,4 @@
-"""Which recipe of a card makes the model, and in what order the recipes before it must be built."""
+"""Finds the recipe of a card that makes the model, and the order in which the recipes it needs are built."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from experiments.reproduce.card.recipes import FoundRecipe
 from merge.recipe.schema import Recipe
 
 NEAR = 200
-"""Characters before a recipe within which the name of what it makes may stand."""
+"""Characters before a recipe in which the name of its result is looked for."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Chain:
     """The recipes that make a card's model.
 
     Attributes:
-        stages: In the order of building; each but the last is named, and later ones refer to it by that name.
-        made: Name of a stage to what the card calls its result.
-        chosen: The recipe of the card that makes the model.
+        stages: Recipes in build order; each but the last has a name, by which later ones refer to its result.
+        made: Name of a stage to the card's name for its result.
+        chosen: The recipe that makes the card's model.
     """
 
     stages: tuple[Recipe, ...]
@@ -28,13 +28,13 @@ class Chain:
     chosen: FoundRecipe
 
 
-def arrange(found: Sequence[FoundRecipe], *, place: str, number: int | None, mapped: Mapping[str, str]) -> Chain:
+def order_recipes(found: Sequence[FoundRecipe], *, place: str, number: int | None, mapped: Mapping[str, str]) -> Chain:
     """Put the recipes of a card in the order of building.
 
     Args:
         found: The recipes of the card.
         place: The card's name, for messages.
-        number: Which of them makes the model, from 1; None to find out.
+        number: Which of them makes the model, from 1; None to infer it.
         mapped: Models that are taken from elsewhere, and so need no building.
 
     Raises:
@@ -80,12 +80,12 @@ def _made_by(found: FoundRecipe, wanted: set[str]) -> set[str]:
         name = found.recipe.name.casefold()
         return {reference for reference in wanted - own if name in (reference.casefold(), _short(reference))}
     text = found.before[-NEAR:].casefold()
-    places = {
+    offsets = {
         reference: max(text.rfind(reference.casefold()), _word(_short(reference), text)) for reference in wanted - own
     }
-    best = max(places.values(), default=-1)
+    best = max(offsets.values(), default=-1)
     rivals = max((_word(_short(reference), text) for reference in own), default=-1)
-    return set() if best < 0 or best < rivals else {reference for reference, at in places.items() if at == best}
+    return set() if best < 0 or best < rivals else {reference for reference, at in offsets.items() if at == best}
 
 
 def _short(reference: str) -> str:
@@ -93,13 +93,13 @@ def _short(reference: str) -> str:
 
 
 def _word(name: str, text: str) -> int:
-    """Return the last place of a name that stands on its own in a text, -1 for none."""
+    """Return the last offset of a name that stands on its own in a text, -1 for none."""
     found = [match.start() for match in re.finditer(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)]
     return found[-1] if found else -1
 
 
 def _last(found: Sequence[FoundRecipe], used: set[int], place: str) -> FoundRecipe:
-    """Return the recipe that no other needs; the same recipe told twice counts once."""
+    """Return the recipe that no other needs; a repeated recipe counts once."""
     free = {one.recipe.digest(): one for index, one in enumerate(found) if index not in used}
     if len(free) == 1:
         return next(iter(free.values()))

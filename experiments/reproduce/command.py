@@ -1,4 +1,4 @@
-"""The command: read a card, rebuild its model, measure what it claims, print both side by side."""
+"""``mergesearch reproduce``: reads a card, rebuilds its model, measures its scores, prints both side by side."""
 
 import json
 import tempfile
@@ -15,33 +15,33 @@ from experiments.atomic_files import write_text_atomically
 from experiments.errors import InputError
 from experiments.evaluate.prompt_cache import kept_prompts
 from experiments.models_roots import models_roots as all_roots
-from experiments.reproduce.build import Built, build_chain
-from experiments.reproduce.card.benchmarks import Asked
-from experiments.reproduce.card.card_text import Page, read_page
-from experiments.reproduce.card.claimed_scores import Claims, find_claims
-from experiments.reproduce.card.front_matter import Front, read_front
+from experiments.reproduce.build import RebuiltModel, build_chain
+from experiments.reproduce.card.benchmarks import TaskRequest
+from experiments.reproduce.card.card_text import CardText, read_card_text
+from experiments.reproduce.card.claimed_scores import PublishedScores, find_published_scores
+from experiments.reproduce.card.front_matter import FrontMatter, read_front_matter
 from experiments.reproduce.card.model_map import mapped_recipe, parse_map
 from experiments.reproduce.card.recipes import find_recipes
-from experiments.reproduce.card.time_limit import read_in_time
-from experiments.reproduce.chain import Chain, arrange
-from experiments.reproduce.measure import Measured, Settings, Task, judge, load_claimed, score_task
+from experiments.reproduce.card.time_limit import time_limit
+from experiments.reproduce.chain import Chain, order_recipes
+from experiments.reproduce.measure import ClaimedTask, MeasuredScore, Settings, judge, load_claimed, score_task
 from experiments.reproduce.text import Reproduction, as_json, parent_table, score_table, summary
 
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """What the command line says.
+    """The options of the command line.
 
     Attributes:
         settings: How tasks are asked.
-        mapped: ``--map`` entries, ``NAME=PLACE``.
+        mapped: ``--map`` entries, ``NAME=PATH``.
         tasks: Only these tasks, comma-separated.
         recipe: Which recipe of the card, from 1.
         column: Which column or row of the card's tables.
         parents: Measure the parents too.
         model: Folder to write the rebuilt model to.
         output: File to write the scores to.
-        dry_run: Stop after saying what would be done.
+        dry_run: Print recipe and published scores, build nothing.
         seed: Of random masks.
         compat: Follow mergekit step by step.
         device: Where the live model runs.
@@ -61,7 +61,7 @@ class ReproduceOptions:
     device: str = "cpu"
 
 
-def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequence[Path] | None) -> list[Measured]:
+def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequence[Path] | None) -> list[MeasuredScore]:
     """Rebuild the model of a card and measure what the card claims.
 
     Raises:
@@ -71,12 +71,12 @@ def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequen
     _check(options)
     roots, mapped = all_roots(models_roots), parse_map(options.mapped)
     console = Console(soft_wrap=True)
-    with read_in_time(card):
-        page = read_page(card)
-        front = read_front(page)
-        chain = _chain(page, front, options, mapped)
-        claims = _claims(page, front, options)
-    _announce(console, page, front, chain, claims)
+    with time_limit(card):
+        text = read_card_text(card)
+        front = read_front_matter(text)
+        chain = _chain(text, front, options, mapped)
+        claims = _claims(text, front, options)
+    _announce(console, text, front, chain, claims)
     if options.dry_run:
         _preview(console, chain, claims)
         return []
@@ -86,7 +86,7 @@ def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequen
         _say(console, f"not measured: {one.published.name}: {one.reason}")
     if not tasks:
         raise InputError(
-            f"{page.name}: none of its {len(claims.scores)} published scores can be measured here, see above"
+            f"{text.name}: none of its {len(claims.scores)} published scores can be measured here, see above"
         )
     with tempfile.TemporaryDirectory(prefix="mergesearch-card-") as folder:
         built = build_chain(
@@ -104,7 +104,7 @@ def reproduce_card(card: str, *, options: ReproduceOptions, models_roots: Sequen
             _say(console, f"weights: {options.model}")
         measured = [*_measure(console, built, tasks, options.settings, kept, "rebuilt"), *left]
         parents = _parents(console, built, tasks, options, kept)
-    _conclude(console, Reproduction(page, front, chain, claims, measured, parents), options)
+    _conclude(console, Reproduction(text, front, chain, claims, measured, parents), options)
     return measured
 
 
@@ -115,18 +115,18 @@ def _check(options: ReproduceOptions) -> None:
         raise InputError(f"--engine: must be one of {', '.join(engine_names())}, got '{options.settings.engine}'")
 
 
-def _chain(page: Page, front: Front, options: ReproduceOptions, mapped: Mapping[str, str]) -> Chain:
-    found = find_recipes(page, front.end, front.parents)
-    chain = arrange(found, place=page.name, number=options.recipe, mapped=mapped)
+def _chain(text: CardText, front: FrontMatter, options: ReproduceOptions, mapped: Mapping[str, str]) -> Chain:
+    found = find_recipes(text, front.end, front.parents)
+    chain = order_recipes(found, place=text.name, number=options.recipe, mapped=mapped)
     made = list(chain.made)
-    stages = tuple(mapped_recipe(stage, mapped, made, f"{page.name}: recipe") for stage in chain.stages)
+    stages = tuple(mapped_recipe(stage, mapped, made, f"{text.name}: recipe") for stage in chain.stages)
     return Chain(stages, chain.made, chain.chosen)
 
 
-def _claims(page: Page, front: Front, options: ReproduceOptions) -> Claims:
-    claims = find_claims(page, front, options.column)
+def _claims(text: CardText, front: FrontMatter, options: ReproduceOptions) -> PublishedScores:
+    claims = find_published_scores(text, front, options.column)
     if not claims.scores:
-        raise InputError(f"{page.name}: must publish scores (a model-index, a table, or lines of text), got none")
+        raise InputError(f"{text.name}: must publish scores (a model-index, a table, or lines of text), got none")
     if options.tasks is None:
         return claims
     wanted = {name.strip() for name in options.tasks.split(",")}
@@ -134,12 +134,12 @@ def _claims(page: Page, front: Front, options: ReproduceOptions) -> Claims:
     known = sorted({score.asked.task for score in claims.scores if score.asked is not None})
     if not kept:
         raise InputError(f"--tasks: must be among the card's tasks {', '.join(known)}, got '{options.tasks}'")
-    return Claims(kept, None, claims.notes)
+    return PublishedScores(kept, None, claims.notes)
 
 
-def _announce(console: Console, page: Page, front: Front, chain: Chain, claims: Claims) -> None:
-    title = front.title or page.name
-    _say(console, f"card: {title} ({page.name}), {len(claims.scores)} published scores")
+def _announce(console: Console, text: CardText, front: FrontMatter, chain: Chain, claims: PublishedScores) -> None:
+    title = front.title or text.name
+    _say(console, f"card: {title} ({text.name}), {len(claims.scores)} published scores")
     _say(console, f"recipe: {chain.chosen.about()}; read from {chain.chosen.how}, line {chain.chosen.line}")
     for stage in chain.stages[:-1]:
         _say(console, f"  first {chain.made[str(stage.name)]}: {stage.merge_method} of {', '.join(stage.references())}")
@@ -147,14 +147,14 @@ def _announce(console: Console, page: Page, front: Front, chain: Chain, claims: 
         _say(console, f"note: {note}")
 
 
-def _preview(console: Console, chain: Chain, claims: Claims) -> None:
+def _preview(console: Console, chain: Chain, claims: PublishedScores) -> None:
     for stage in chain.stages:
         _say(console, f"---\n{stage.to_yaml().rstrip()}")
     for score in claims.scores:
         _say(console, f"{score.name}: {100 * score.value:.2f} ({_asked(score.asked)}, from the {score.source})")
 
 
-def _asked(asked: Asked | None) -> str:
+def _asked(asked: TaskRequest | None) -> str:
     """Return what a score is taken for, in words."""
     if asked is None:
         return "unknown task"
@@ -163,9 +163,9 @@ def _asked(asked: Asked | None) -> str:
 
 
 def _measure(
-    console: Console, built: Built, tasks: Sequence[Task], settings: Settings, kept: DiskCache, name: str
-) -> list[Measured]:
-    measured: list[Measured] = []
+    console: Console, built: RebuiltModel, tasks: Sequence[ClaimedTask], settings: Settings, kept: DiskCache, name: str
+) -> list[MeasuredScore]:
+    measured: list[MeasuredScore] = []
     for task in tasks:
         results, available = score_task(task, built.model, built.tokenizer, settings, kept)
         measured += judge(task, results, available)
@@ -175,8 +175,8 @@ def _measure(
 
 
 def _parents(
-    console: Console, built: Built, tasks: Sequence[Task], options: ReproduceOptions, kept: DiskCache
-) -> dict[str, list[Measured]]:
+    console: Console, built: RebuiltModel, tasks: Sequence[ClaimedTask], options: ReproduceOptions, kept: DiskCache
+) -> dict[str, list[MeasuredScore]]:
     if not options.parents:
         return {}
     return {

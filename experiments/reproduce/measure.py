@@ -1,4 +1,4 @@
-"""Measures what a card claims: one task at a time, with an interval, and a verdict for each."""
+"""Measures the published scores of a card, task by task, each with an interval and a verdict."""
 
 import math
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from evals.suites import load_suite
 from evals.tasks.cached import remembered_questions, remembered_tasks
 from evals.tasks.loading import LoadedTask, TaskSpec
 from evals.tasks.metrics import canonical_metric
-from experiments.reproduce.card.benchmarks import Asked
-from experiments.reproduce.card.claimed_scores import Published
+from experiments.reproduce.card.benchmarks import TaskRequest
+from experiments.reproduce.card.claimed_scores import PublishedScore
 
 Z = 1.959964
-"""Quantile of the normal distribution for intervals of 95 %."""
+"""Quantile of the standard normal distribution for 95 % intervals."""
 
-SAME = {"leaderboard_ifeval": "ifeval"}
+SAME_TASK = {"leaderboard_ifeval": "ifeval"}
 """Tasks of a leaderboard that lm-eval has a second time, with the same rows and prompts."""
 
 Outcome = Literal["reproduced", "lower", "higher", "not measured"]
@@ -52,21 +52,21 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A published score and what came out here.
+class MeasuredScore:
+    """A published score and what was measured.
 
     Attributes:
-        published: The claim.
-        value: What was measured, None where it was not.
+        published: The score on the card.
+        value: The measured score; None where it was not measured.
         low: Lower end of the 95 % interval.
         high: Upper end.
         questions: Questions that were asked.
-        available: Questions that there are.
+        available: Questions that the task has.
         outcome: The verdict.
         reason: Why it was not measured.
     """
 
-    published: Published
+    published: PublishedScore
     value: float | None = None
     low: float = math.nan
     high: float = math.nan
@@ -77,7 +77,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Task:
+class ClaimedTask:
     """One task of a card, loaded, with the scores that are claimed for it.
 
     Attributes:
@@ -87,8 +87,8 @@ class Task:
         loaded: lm-eval's tasks.
     """
 
-    asked: Asked
-    claims: tuple[Published, ...]
+    asked: TaskRequest
+    claims: tuple[PublishedScore, ...]
     metrics: tuple[tuple[str, ...], ...]
     loaded: tuple[LoadedTask, ...]
 
@@ -98,23 +98,25 @@ class Task:
         return self.loaded[0].label
 
 
-def load_claimed(claims: Sequence[Published], settings: Settings, kept: DiskCache) -> tuple[list[Task], list[Measured]]:
-    """Load the tasks that claims ask for, or take what an earlier start knew of them from `kept`.
+def load_claimed(
+    claims: Sequence[PublishedScore], settings: Settings, kept: DiskCache
+) -> tuple[list[ClaimedTask], list[MeasuredScore]]:
+    """Load the tasks behind published scores; `kept` saves what a later start can reuse.
 
     Returns:
         The tasks, and the claims that cannot be measured here, each with its reason.
     """
-    groups: dict[tuple[str, int | None], list[Published]] = {}
-    left: list[Measured] = []
+    groups: dict[tuple[str, int | None], list[PublishedScore]] = {}
+    left: list[MeasuredScore] = []
     for claim in claims:
         if claim.asked is None:
-            left.append(Measured(claim, reason="no task is known by this name"))
+            left.append(MeasuredScore(claim, reason="no task is known by this name"))
         else:
             wanted = claim.asked
             if settings.num_fewshot is not None and wanted.shots is not None:
                 wanted = replace(wanted, shots=settings.num_fewshot)
             groups.setdefault((wanted.task, wanted.shots), []).append(replace(claim, asked=wanted))
-    tasks: list[Task] = []
+    tasks: list[ClaimedTask] = []
     for listed in groups.values():
         asked = listed[0].asked
         assert asked is not None
@@ -122,25 +124,25 @@ def load_claimed(claims: Sequence[Published], settings: Settings, kept: DiskCach
             loaded = _load(asked, settings, kept)
         except EvalError as error:
             said = str(error).splitlines()[0]
-            left += [Measured(claim, reason=_reason(error, said)) for claim in listed]
+            left += [MeasuredScore(claim, reason=_reason(error, said)) for claim in listed]
             continue
         known, metrics = _known_metrics(listed, loaded, left)
         if known:
-            tasks.append(Task(asked, known, metrics, loaded))
+            tasks.append(ClaimedTask(asked, known, metrics, loaded))
     return tasks, left
 
 
-def _load(asked: Asked, settings: Settings, kept: DiskCache) -> tuple[LoadedTask, ...]:
+def _load(asked: TaskRequest, settings: Settings, kept: DiskCache) -> tuple[LoadedTask, ...]:
     """Load a task; where its rows are not among the local ones, the same task under its other name."""
     try:
         return _load_named(asked.task, asked, settings, kept)
     except DataError:
-        if asked.task not in SAME:
+        if asked.task not in SAME_TASK:
             raise
-        return _load_named(SAME[asked.task], asked, settings, kept)
+        return _load_named(SAME_TASK[asked.task], asked, settings, kept)
 
 
-def _load_named(name: str, asked: Asked, settings: Settings, kept: DiskCache) -> tuple[LoadedTask, ...]:
+def _load_named(name: str, asked: TaskRequest, settings: Settings, kept: DiskCache) -> tuple[LoadedTask, ...]:
     spec = TaskSpec(task=name, metric=_metrics(asked)[0] or None, num_fewshot=asked.shots)
     return remembered_tasks((spec,), kept, data=settings.data, include_path=settings.include_path, place="card")
 
@@ -149,7 +151,7 @@ def _reason(error: EvalError, said: str) -> str:
     return said.rsplit("card[0].task ", 1)[-1] if isinstance(error, DataError | TaskError) else said
 
 
-def _metrics(asked: Asked) -> tuple[str, ...]:
+def _metrics(asked: TaskRequest) -> tuple[str, ...]:
     """Return the metrics whose mean a claim is."""
     if not asked.suite:
         return (asked.metric,)
@@ -159,8 +161,8 @@ def _metrics(asked: Asked) -> tuple[str, ...]:
 
 
 def _known_metrics(
-    claims: Sequence[Published], loaded: Sequence[LoadedTask], left: list[Measured]
-) -> tuple[tuple[Published, ...], tuple[tuple[str, ...], ...]]:
+    claims: Sequence[PublishedScore], loaded: Sequence[LoadedTask], left: list[MeasuredScore]
+) -> tuple[tuple[PublishedScore, ...], tuple[tuple[str, ...], ...]]:
     kept, metrics = [], []
     for claim in claims:
         assert claim.asked is not None
@@ -169,11 +171,13 @@ def _known_metrics(
             metrics.append(tuple(canonical_metric(name, loaded[0].metrics, "card: metric") for name in names))
             kept.append(claim)
         except TaskError as error:
-            left.append(Measured(claim, reason=str(error).splitlines()[0]))
+            left.append(MeasuredScore(claim, reason=str(error).splitlines()[0]))
     return tuple(kept), tuple(metrics)
 
 
-def score_task(task: Task, model: Any, tokenizer: Any, settings: Settings, kept: DiskCache) -> tuple[Results, int]:
+def score_task(
+    task: ClaimedTask, model: Any, tokenizer: Any, settings: Settings, kept: DiskCache
+) -> tuple[Results, int]:
     """Ask one task of a model; return its answers and how many questions there are without a limit.
 
     Prompts and tokens that an earlier start kept are taken from `kept`, others go there.
@@ -192,18 +196,18 @@ def score_task(task: Task, model: Any, tokenizer: Any, settings: Settings, kept:
     return evaluation.run(make_engine(settings.engine, model, tokenizer)), len(every)
 
 
-def judge(task: Task, results: Results, available: int) -> list[Measured]:
+def judge(task: ClaimedTask, results: Results, available: int) -> list[MeasuredScore]:
     """Compare what is claimed for a task with its answers."""
     found = []
     for claim, metrics in zip(task.claims, task.metrics, strict=True):
         value, low, high, count = interval(results, task, metrics)
         shown = round(claim.value, 4)
         outcome: Outcome = "lower" if high < shown - 5e-5 else "higher" if low > shown + 5e-5 else "reproduced"
-        found.append(Measured(claim, value, low, high, count, available, outcome))
+        found.append(MeasuredScore(claim, value, low, high, count, available, outcome))
     return found
 
 
-def interval(results: Results, task: Task, metrics: Sequence[str]) -> tuple[float, float, float, int]:
+def interval(results: Results, task: ClaimedTask, metrics: Sequence[str]) -> tuple[float, float, float, int]:
     """Return a score with the ends of its 95 % interval over questions, and their number.
 
     Right or wrong answers get Wilson's interval, others the normal one. A suite's normalisation is applied to all
@@ -227,7 +231,7 @@ def interval(results: Results, task: Task, metrics: Sequence[str]) -> tuple[floa
     return value, value - below * scale, value + above * scale, n
 
 
-def _shown(task: Task, results: Results, answers: pd.DataFrame, raw: float) -> tuple[float, float]:
+def _shown(task: ClaimedTask, results: Results, answers: pd.DataFrame, raw: float) -> tuple[float, float]:
     """Return a score as its suite shows it, and by how much that stretches differences."""
     if not task.asked.suite or task.label != task.asked.task:
         return raw, 1.0

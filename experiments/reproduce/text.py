@@ -1,4 +1,4 @@
-"""What a reproduction found, as a table, a sentence and data."""
+"""The result of a reproduction as Markdown tables, a sentence and JSON."""
 
 import math
 from collections import Counter
@@ -7,38 +7,38 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from evals.tasks.metrics import GOLD_BITS
-from experiments.reproduce.card.card_text import Page
-from experiments.reproduce.card.claimed_scores import Claims
-from experiments.reproduce.card.front_matter import Front
+from experiments.reproduce.card.card_text import CardText
+from experiments.reproduce.card.claimed_scores import PublishedScores
+from experiments.reproduce.card.front_matter import FrontMatter
 from experiments.reproduce.chain import Chain
-from experiments.reproduce.measure import Measured
+from experiments.reproduce.measure import MeasuredScore
 
-ALIKE = 0.5
-"""How alike a table's column and a model's name must be, from 0 to 1, to be taken for the same."""
+MIN_SIMILARITY = 0.5
+"""Least similarity, from 0 to 1, of a column's heading and a model's name that counts as a match."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A card, and what came out of it here.
+    """A card and what was measured for it.
 
     Attributes:
-        page: The card.
+        card: The card.
         front: Its front matter.
         chain: The recipes that were built.
-        claims: What it publishes.
-        measured: Every claim with what was measured.
+        claims: Its published scores.
+        measured: Every published score with what was measured.
         parents: The same for each parent, by its reference; empty where they were not asked.
     """
 
-    page: Page
-    front: Front
+    card: CardText
+    front: FrontMatter
     chain: Chain
-    claims: Claims
-    measured: Sequence[Measured]
-    parents: Mapping[str, Sequence[Measured]]
+    claims: PublishedScores
+    measured: Sequence[MeasuredScore]
+    parents: Mapping[str, Sequence[MeasuredScore]]
 
 
-def score_table(measured: Sequence[Measured], average: float | None) -> str:
+def score_table(measured: Sequence[MeasuredScore], average: float | None) -> str:
     """Return the Markdown table of published and measured scores, in percent."""
     lines = [
         "| task | metric | shots | published | measured | 95% interval | questions | verdict |",
@@ -64,7 +64,7 @@ def score_table(measured: Sequence[Measured], average: float | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict(one: Measured) -> str:
+def verdict(one: MeasuredScore) -> str:
     """Return the verdict of one score in words."""
     if one.outcome == "not measured":
         return "not measured"
@@ -74,7 +74,7 @@ def verdict(one: Measured) -> str:
     return f"{one.outcome} than published by {_shown(one, abs(one.value - one.published.value))}"
 
 
-def summary(measured: Sequence[Measured]) -> str:
+def summary(measured: Sequence[MeasuredScore]) -> str:
     """Return one sentence on all scores."""
     counts = Counter[str](one.outcome for one in measured)
     parts = [
@@ -91,7 +91,7 @@ def summary(measured: Sequence[Measured]) -> str:
 
 
 def parent_table(
-    measured: Sequence[Measured], parents: Mapping[str, Sequence[Measured]], originals: Mapping[str, str]
+    measured: Sequence[MeasuredScore], parents: Mapping[str, Sequence[MeasuredScore]], originals: Mapping[str, str]
 ) -> str:
     """Return the Markdown table of the rebuilt model and its parents; what the card publishes stands in brackets."""
     names = {reference: originals.get(reference, reference) for reference in parents}
@@ -113,18 +113,18 @@ def parent_table(
     return "\n".join(lines) + "\n"
 
 
-def _both(one: Measured, value: float | None, published: float | None) -> str:
+def _both(one: MeasuredScore, value: float | None, published: float | None) -> str:
     told = "" if published is None else f" ({_shown(one, published)})"
     return "" if value is None else _shown(one, value) + told
 
 
-def _shown(one: Measured, value: float) -> str:
+def _shown(one: MeasuredScore, value: float) -> str:
     """Return a score in percent; bits per byte as they are."""
     asked = one.published.asked
     return f"{value:.4f}" if asked is not None and asked.metric == GOLD_BITS else _percent(value)
 
 
-def _columns(claim: Measured, references: Mapping[str, str]) -> dict[str, float]:
+def _columns(claim: MeasuredScore, references: Mapping[str, str]) -> dict[str, float]:
     """Return what the card publishes for its parents: each column belongs to the model whose name is most like it."""
     found: dict[str, float] = {}
     for column, value in claim.published.others:
@@ -133,7 +133,7 @@ def _columns(claim: Measured, references: Mapping[str, str]) -> dict[str, float]
             for reference, name in references.items()
         }
         best = max(likeness, key=lambda reference: likeness[reference])
-        if likeness[best] >= ALIKE:
+        if likeness[best] >= MIN_SIMILARITY:
             found.setdefault(best, value)
     return found
 
@@ -149,7 +149,7 @@ def _percent(value: float) -> str:
 def as_json(found: Reproduction) -> dict[str, object]:
     """Return everything as plain data; scores as fractions of 1."""
     return {
-        "card": found.page.name,
+        "card": found.card.name,
         "title": found.front.title,
         "recipe": [stage.to_mapping() for stage in found.chain.stages],
         "made": dict(found.chain.made),
@@ -159,7 +159,7 @@ def as_json(found: Reproduction) -> dict[str, object]:
     }
 
 
-def _one(one: Measured) -> dict[str, object]:
+def _one(one: MeasuredScore) -> dict[str, object]:
     asked = one.published.asked
     return {
         "name": one.published.name,

@@ -92,11 +92,11 @@ def test_the_base_listed_again_with_parameters_changes_no_bit(tiny_models: Path,
 
 
 def test_the_recipe_of_a_saved_page_is_the_one_that_is_ready(shared: Path) -> None:
-    from experiments.reproduce.card.card_text import read_page
+    from experiments.reproduce.card.card_text import read_card_text
     from experiments.reproduce.card.recipes import find_recipes
 
     for page, name in (("openchat-40-layers", "block-expansion"), ("llama3-merge-biomed", "biomed-llama3")):
-        (found,) = find_recipes(read_page(str(shared / "cards" / f"{page}.txt")))
+        (found,) = find_recipes(read_card_text(str(shared / "cards" / f"{page}.txt")))
         (ready,) = load_recipes(STUDIES / "recipes" / f"{name}.yaml")
         assert found.recipe.digest() == ready.digest()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import InputError
-from experiments.reproduce.card.card_text import RUN, clean
-from experiments.reproduce.card.time_limit import read_in_time
+from experiments.reproduce.card.card_text import MAX_RUN, clean
+from experiments.reproduce.card.time_limit import time_limit
 
 
 def test_a_text_that_is_read_for_ever_is_refused() -> None:
@@ -15,19 +15,19 @@ def test_a_text_that_is_read_for_ever_is_refused() -> None:
 
 
 def _read_for_ever() -> None:
-    with read_in_time("card.md", 0.05):
+    with time_limit("card.md", 0.05):
         while True:
             pass
 
 
 def test_long_runs_of_a_mark_are_cut() -> None:
     for mark in "`|-<# ":
-        assert len(clean((f"a{mark * 100_000}b").encode())) <= RUN + 2
+        assert len(clean((f"a{mark * 100_000}b").encode())) <= MAX_RUN + 2
 
 
 def test_a_deadline_that_is_kept_leaves_nothing_behind(tmp_path: Path) -> None:
     import signal
 
-    with read_in_time("card.md"):
+    with time_limit("card.md"):
         pass
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)

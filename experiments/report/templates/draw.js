@@ -19,24 +19,24 @@
   }
 
   function recolour(onPaper) {
-    for (const place of drawn) Plotly.relayout(place, change(onPaper));
+    for (const element of drawn) Plotly.relayout(element, change(onPaper));
   }
 
   const config = { displayModeBar: false, responsive: true, scrollZoom: false };
-  const all = [...document.querySelectorAll("[data-figure]")].map((place) => {
-    const figure = figures[place.dataset.figure];
+  const all = [...document.querySelectorAll("[data-figure]")].map((element) => {
+    const figure = figures[element.dataset.figure];
     if (window.innerWidth < 600 && figure.layout.legend) figure.layout.legend.font = { size: 11 };
-    return Plotly.newPlot(place, figure.data, figure.layout, config).then(() => {
-      drawn.push(place);
-      new ResizeObserver(() => Plotly.Plots.resize(place)).observe(place.parentElement);
-      return Plotly.relayout(place, change(false));
+    return Plotly.newPlot(element, figure.data, figure.layout, config).then(() => {
+      drawn.push(element);
+      new ResizeObserver(() => Plotly.Plots.resize(element)).observe(element.parentElement);
+      return Plotly.relayout(element, change(false));
     });
   });
   Promise.all(all).then(() => { document.documentElement.dataset.drawn = String(drawn.length); });
   dark.addEventListener("change", () => recolour(false));
   window.addEventListener("beforeprint", () => {
     recolour(true);
-    for (const place of drawn) Plotly.Plots.resize(place);
+    for (const element of drawn) Plotly.Plots.resize(element);
   });
   window.addEventListener("afterprint", () => recolour(false));
 })();

@@ -27,13 +27,13 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a published score asks for.
+class TaskRequest:
+    """The lm-eval evaluation that a published score stands for.
 
     Attributes:
         task: lm-eval's task.
         metric: Its metric; empty for the suite's own.
-        shots: Examples in the prompt; None keeps the task's own.
+        shots: Few-shot examples; None keeps the task's own number.
         suite: Suite that normalises the score, empty for none.
     """
 
@@ -116,13 +116,13 @@ def metric_named(text: str) -> str:
 
 
 def shots_named(text: str) -> int | None:
-    """Return the number of shots that a text tells."""
+    """Return the number of shots that a text gives; None where it gives none."""
     match = _SHOTS.search(text)
     return None if match is None else int(match.group(1))
 
 
-def asked(name: str, metric: str = "", shots: int | None = None) -> Asked | None:
-    """Return what a published name asks for; None where no benchmark is known by it.
+def task_request(name: str, metric: str = "", shots: int | None = None) -> TaskRequest | None:
+    """Return the evaluation that a published name stands for; None where the name is unknown.
 
     Args:
         name: As published, shots and metric perhaps in it.
@@ -133,13 +133,14 @@ def asked(name: str, metric: str = "", shots: int | None = None) -> Asked | None
     if found is None:
         return None
     benchmark, match = found
-    told = metric_named(f"{name[match.end() :]} {metric}")
+    named_metric = metric_named(f"{name[match.end() :]} {metric}")
     task = benchmark.task
     if "{}" in task:
         task = task.format(re.sub(r"[ _]+", "_", match.group("subject").strip().lower()))
     if shots is None:
         shots = shots_named(name)
     if benchmark.suite or benchmark.shots is None:
-        return Asked(task, benchmark.metric, None, benchmark.suite)
-    chosen = told if told and not (benchmark.metric == _MATCH and told in ("acc", "exact_match")) else benchmark.metric
-    return Asked(task, chosen, benchmark.shots if shots is None else shots)
+        return TaskRequest(task, benchmark.metric, None, benchmark.suite)
+    accuracy_of_match = benchmark.metric == _MATCH and named_metric in ("acc", "exact_match")
+    chosen = named_metric if named_metric and not accuracy_of_match else benchmark.metric
+    return TaskRequest(task, chosen, benchmark.shots if shots is None else shots)

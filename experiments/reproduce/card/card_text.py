@@ -1,4 +1,4 @@
-"""Reads a model card from a file or the hub as clean text: encodings, entities and saved HTML are undone here."""
+"""Reads a model card, from a file or the hub, as clean text: decodes it and flattens saved HTML."""
 
 import html
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from experiments.errors import InputError
 
-LARGEST = 5_000_000
-"""Bytes of a card; anything larger is none."""
+MAX_BYTES = 5_000_000
+"""Largest card that is read."""
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MARKUP = re.compile(r"<(?:html|body|table|pre|div|p|h[1-6])\b", re.IGNORECASE)
@@ -23,54 +23,54 @@ _PLAIN = str.maketrans(
      "\u2018": "'", "\u2019": "'", "\u2011": "-", "\u2212": "-", "\ufeff": "", "\u200b": "", "\u200c": "",
      "\u200d": "", "\u00ad": "", "\t": " "}
 )  # fmt: skip
-RUN = 300
-"""Of one mark in a row, so many are read: patterns look back over them."""
-_RUN = re.compile(rf"([^\w\n])\1{{{RUN},}}")
+MAX_RUN = 300
+"""Longest run of one punctuation mark that is kept; patterns would need quadratic time on longer ones."""
+_RUN = re.compile(rf"([^\w\n])\1{{{MAX_RUN},}}")
 _QUOTED = re.compile(r"^[ ]{0,3}>(?:[ ]|$)", re.MULTILINE)
 """The mark of a quotation in Markdown."""
 _DASHES = re.compile(r"^([ ]*)[\u2013\u2014\u2022](?=\s)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Page:
+class CardText:
     """A model card as text.
 
     Attributes:
         name: File or hub id, for messages.
-        text: What it says, with plain quotes, spaces and line ends; tables of saved HTML as pipe tables.
+        text: Its text with plain quotes, spaces and line ends; tables of saved HTML as pipe tables.
     """
 
     name: str
     text: str
 
-    def line(self, place: int) -> int:
-        """Return the number of the line that a place in the text is on, from 1."""
-        return self.text.count("\n", 0, place) + 1
+    def line(self, offset: int) -> int:
+        """Return the line number of a character offset, counted from 1."""
+        return self.text.count("\n", 0, offset) + 1
 
 
-def read_page(card: str) -> Page:
+def read_card_text(card: str) -> CardText:
     """Read a card.
 
     Args:
         card: A file, or a hub id ``org/name``.
 
     Raises:
-        InputError: It is nowhere, empty, too large, or no text.
+        InputError: There is no such card, or it is empty, too large, or no text.
     """
     path = Path(card)
     if path.is_dir():
         path = path / "README.md"
     if path.is_file():
-        return Page(card, clean(_bytes(path), card))
+        return CardText(card, clean(_bytes(path), card))
     if _REPO.fullmatch(card) and path.suffix.lower() not in {".md", ".txt", ".html"}:
-        return Page(card, clean(_bytes(_fetch(card)), card))
+        return CardText(card, clean(_bytes(_fetch(card)), card))
     raise InputError(f"{card}: must be a model card file or a hub id org/name, got neither")
 
 
 def _bytes(path: Path) -> bytes:
     size = path.stat().st_size
-    if not 0 < size <= LARGEST:
-        raise InputError(f"{path}: must be a model card of at most {LARGEST} bytes, got {size}")
+    if not 0 < size <= MAX_BYTES:
+        raise InputError(f"{path}: must be a model card of at most {MAX_BYTES} bytes, got {size}")
     return path.read_bytes()
 
 
@@ -81,12 +81,12 @@ def _fetch(repository: str) -> Path:
     try:
         return Path(hf_hub_download(repository, "README.md", endpoint=os.environ.get("HF_ENDPOINT")))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{repository}: no such file, and the hub gives no card: {said}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{repository}: no such file, and the hub gives no card: {reason}") from None
 
 
 def clean(raw: bytes, name: str = "card") -> str:
-    """Return a card's bytes as text; UTF-8, UTF-16 and Windows' code page are told apart.
+    """Return a card's bytes as text; recognises UTF-8, UTF-16 and Windows-1252.
 
     Raises:
         InputError: It is no text.
@@ -97,7 +97,7 @@ def clean(raw: bytes, name: str = "card") -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_PLAIN)
     text = _QUOTED.sub("", text)
     text = _DASHES.sub(r"\1-", unicodedata.normalize("NFC", text))
-    text = _RUN.sub(lambda run: run.group()[:RUN], text)
+    text = _RUN.sub(lambda run: run.group()[:MAX_RUN], text)
     if _MARKUP.search(text):
         text = _from_html(text)
     return _TAG.sub(" ", html.unescape(text))

@@ -1,4 +1,4 @@
-"""Collects what a card claims: model-index first, then tables, then text; the same score counts once."""
+"""Collects the published scores of a card: model-index first, then tables, then text; each score counts once."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,14 @@ from evals.tasks.metrics import GOLD_BITS
 from experiments.reproduce.card.benchmarks import (
     AVERAGE,
     CATEGORIES,
-    Asked,
-    asked,
+    TaskRequest,
     find_name,
     metric_named,
     shots_named,
+    task_request,
 )
-from experiments.reproduce.card.card_text import Page
-from experiments.reproduce.card.front_matter import Claim, Front
+from experiments.reproduce.card.card_text import CardText
+from experiments.reproduce.card.front_matter import FrontMatter, ModelIndexResult
 from experiments.reproduce.card.score_scanner import scan
 from experiments.reproduce.card.tables import Table, find_tables
 
@@ -37,77 +37,79 @@ _NUMBER = re.compile(
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedScore:
     """One published score.
 
     Attributes:
         name: The benchmark as the card calls it.
-        asked: Task, metric and shots that it stands for; None where no task is known by that name.
+        asked: lm-eval task, metric and shots that it stands for; None where the name is unknown.
         value: The score as a fraction of 1.
-        others: Scores of other columns beside it, by the column's name.
-        source: Where on the card it stands.
+        others: Scores in the other columns of the same row, as (column name, score).
+        source: ``model-index``, ``table`` or ``text``.
     """
 
     name: str
-    asked: Asked | None
+    asked: TaskRequest | None
     value: float
     others: tuple[tuple[str, float], ...] = ()
     source: str = ""
 
 
 @dataclass(frozen=True)
-class Claims:
-    """Everything that a card claims.
+class PublishedScores:
+    """All scores that a card publishes.
 
     Attributes:
-        scores: One entry per task and metric.
+        scores: One per task and metric.
         average: The published average, as a fraction of 1.
-        notes: What was read in a way that a person may want to know.
+        notes: Ambiguities and how they were resolved.
     """
 
-    scores: tuple[Published, ...]
+    scores: tuple[PublishedScore, ...]
     average: float | None
     notes: tuple[str, ...]
 
 
-def find_claims(page: Page, front: Front, column: str | None = None) -> Claims:
-    """Return what a card claims of its model.
+def find_published_scores(card: CardText, front: FrontMatter, column: str | None = None) -> PublishedScores:
+    """Return the scores that a card publishes for its model.
 
     Args:
-        page: The card.
+        card: The card.
         front: Its front matter.
         column: Name of the column or row of the model in the card's tables, where the card has several models.
     """
     notes: dict[str, None] = {}
-    groups = [_fractions([_of_claim(claim) for claim in front.claims])]
-    body = page.text[front.end :]
+    groups = [_fractions([_of_result(result) for result in front.results])]
+    body = card.text[front.end :]
     rest = body
     for table in find_tables(body):
         groups.append(_fractions(list(_of_table(table, front.title, column, notes))))
         rest = rest[: table.start] + " " * (table.end - table.start) + rest[table.end :]
-    told = [
-        Published(read.name, asked(read.name, read.metric, read.shots), read.value, source="text")
+    from_text = [
+        PublishedScore(read.name, task_request(read.name, read.metric, read.shots), read.value, source="text")
         for read in scan(rest)
     ]
-    groups.append(_fractions(told))
+    groups.append(_fractions(from_text))
     every = [score for group in groups for score in group if _possible(score, notes)]
     average = next((score.value for score in every if _is_average(score)), None)
-    return Claims(_distinct([score for score in every if not _is_average(score)], notes), average, tuple(notes))
+    return PublishedScores(
+        _distinct([score for score in every if not _is_average(score)], notes), average, tuple(notes)
+    )
 
 
-def _possible(score: Published, notes: dict[str, None]) -> bool:
+def _possible(score: PublishedScore, notes: dict[str, None]) -> bool:
     if score.asked is None or _is_bits(score) or 0 <= score.value <= 1:
         return True
     notes[f"{score.name}: left out, its number is no score between 0 and 100 percent"] = None
     return False
 
 
-def _is_average(score: Published) -> bool:
+def _is_average(score: PublishedScore) -> bool:
     return score.asked is None and (not score.name or _AVERAGE.match(score.name) is not None)
 
 
-def _distinct(scores: Sequence[Published], notes: dict[str, None]) -> tuple[Published, ...]:
-    found: dict[object, Published] = {}
+def _distinct(scores: Sequence[PublishedScore], notes: dict[str, None]) -> tuple[PublishedScore, ...]:
+    found: dict[object, PublishedScore] = {}
     for score in scores:
         key = (score.asked.task, score.asked.metric) if score.asked is not None else score.name.casefold()
         first = found.setdefault(key, score)
@@ -119,7 +121,7 @@ def _distinct(scores: Sequence[Published], notes: dict[str, None]) -> tuple[Publ
     return tuple(found.values())
 
 
-def _fractions(scores: list[Published]) -> list[Published]:
+def _fractions(scores: list[PublishedScore]) -> list[PublishedScore]:
     """Return scores of one source as fractions: a score above 1 among them means that all are percentages.
 
     What is no known benchmark may have a scale of its own, and tells nothing of the others. Bits per byte have no
@@ -131,34 +133,40 @@ def _fractions(scores: list[Published]) -> list[Published]:
     return [
         score
         if _is_bits(score)
-        else Published(
+        else PublishedScore(
             score.name, score.asked, score.value / 100, tuple((n, v / 100) for n, v in score.others), score.source
         )
         for score in scores
     ]
 
 
-def _is_bits(score: Published) -> bool:
+def _is_bits(score: PublishedScore) -> bool:
     return score.asked is not None and score.asked.metric == GOLD_BITS
 
 
-def _of_claim(claim: Claim) -> Published:
-    name = claim.dataset or claim.dataset_type
-    subject = asked(f"MMLU-{claim.config}") if claim.config and _MMLU.search(f"{name} {claim.dataset_type}") else None
+def _of_result(result: ModelIndexResult) -> PublishedScore:
+    name = result.dataset or result.dataset_type
+    subject = (
+        task_request(f"MMLU-{result.config}")
+        if result.config and _MMLU.search(f"{name} {result.dataset_type}")
+        else None
+    )
     if subject is not None and subject.task != "mmlu":
-        name = f"MMLU-{claim.config}"
-    exact = re.fullmatch(r"[a-z0-9]+(?:_[a-z0-9]+)*", claim.dataset_type) is not None
-    if exact and claim.metric_type.startswith("gold_"):
-        return Published(
-            name, Asked(claim.dataset_type, claim.metric_type, claim.shots), claim.value, (), "model-index"
+        name = f"MMLU-{result.config}"
+    exact = re.fullmatch(r"[a-z0-9]+(?:_[a-z0-9]+)*", result.dataset_type) is not None
+    if exact and result.metric_type.startswith("gold_"):
+        return PublishedScore(
+            name, TaskRequest(result.dataset_type, result.metric_type, result.shots), result.value, (), "model-index"
         )
-    known = asked(name, claim.metric, claim.shots) or asked(claim.dataset_type, claim.metric, claim.shots)
+    known = task_request(name, result.metric, result.shots) or task_request(
+        result.dataset_type, result.metric, result.shots
+    )
     if known is None and exact:
-        known = Asked(claim.dataset_type, claim.metric_type, claim.shots)
-    return Published(name, known, claim.value, source="model-index")
+        known = TaskRequest(result.dataset_type, result.metric_type, result.shots)
+    return PublishedScore(name, known, result.value, source="model-index")
 
 
-def _of_table(table: Table, title: str, column: str | None, notes: dict[str, None]) -> Iterator[Published]:
+def _of_table(table: Table, title: str, column: str | None, notes: dict[str, None]) -> Iterator[PublishedScore]:
     table = _names_first(table)
     heads = [index for index, cell in enumerate(table.header) if _is_benchmark(cell)]
     if len(heads) >= 2 or (heads and heads[0] > 0):
@@ -185,7 +193,7 @@ def _is_benchmark(cell: str) -> bool:
 
 def _models_in_rows(
     table: Table, heads: list[int], title: str, column: str | None, notes: dict[str, None]
-) -> Iterator[Published]:
+) -> Iterator[PublishedScore]:
     rows = [row for row in table.rows if any(_value(row[index]) is not None for index in heads)]
     if not rows:
         return
@@ -199,10 +207,12 @@ def _models_in_rows(
         if value is not None:
             others = tuple((r[0], v) for i, r in enumerate(rows) if i != chosen and (v := _value(r[index])) is not None)
             name = table.header[index]
-            yield Published(name, asked(name), value, others, "table")
+            yield PublishedScore(name, task_request(name), value, others, "table")
 
 
-def _models_in_columns(table: Table, title: str, column: str | None, notes: dict[str, None]) -> Iterator[Published]:
+def _models_in_columns(
+    table: Table, title: str, column: str | None, notes: dict[str, None]
+) -> Iterator[PublishedScore]:
     columns = [
         index
         for index, name in enumerate(table.header)
@@ -210,15 +220,15 @@ def _models_in_columns(table: Table, title: str, column: str | None, notes: dict
     ]
     if not columns or not any(_is_benchmark(row[0]) for row in table.rows):
         return
-    place = _chosen([table.header[index] for index in columns], title, column)
+    chosen = _chosen([table.header[index] for index in columns], title, column)
     measures = [index for index in columns if _MEASURE.fullmatch(table.header[index])]
     if len(measures) == len(columns) and column is None:
         yield from _metrics_in_columns(table, measures)
         return
-    if place is None and len(columns) > 1:
+    if chosen is None and len(columns) > 1:
         names = ", ".join(table.header[index] for index in columns)
         notes[f"a table has the columns {names}; the first counts, choose another with --column NAME"] = None
-    own = columns[place or 0]
+    own = columns[chosen or 0]
     shots = next((i for i, name in enumerate(table.header) if _SHOTS.fullmatch(name)), None)
     name = ""
     for row in table.rows:
@@ -227,22 +237,22 @@ def _models_in_columns(table: Table, title: str, column: str | None, notes: dict
         if value is None or not name:
             continue
         words = " ".join(cell for i, cell in enumerate(row) if i > 0 and _value(cell) is None)
-        told = next((n for cell in (name, table.header[own]) if (n := shots_named(cell)) is not None), None)
+        given_shots = next((n for cell in (name, table.header[own]) if (n := shots_named(cell)) is not None), None)
         if shots is not None and row[shots].isdigit():
-            told = int(row[shots])
+            given_shots = int(row[shots])
         others = tuple((table.header[i], v) for i in columns if i != own and (v := _value(row[i])) is not None)
-        known = asked(name, words, told)
+        known = task_request(name, words, given_shots)
         if known is None and re.fullmatch(r"-?\s*[a-z0-9]+(?:_[a-z0-9]+)+", name):
-            known = Asked(name.lstrip("- "), metric_named(words) or words.split(" ")[0], told)
-        yield Published(name, known, value, others, "table")
+            known = TaskRequest(name.lstrip("- "), metric_named(words) or words.split(" ")[0], given_shots)
+        yield PublishedScore(name, known, value, others, "table")
 
 
-def _metrics_in_columns(table: Table, measures: list[int]) -> Iterator[Published]:
+def _metrics_in_columns(table: Table, measures: list[int]) -> Iterator[PublishedScore]:
     for row in table.rows:
         for index in measures:
             value = _value(row[index])
             if value is not None:
-                yield Published(row[0], asked(row[0], table.header[index]), value, source="table")
+                yield PublishedScore(row[0], task_request(row[0], table.header[index]), value, source="table")
 
 
 def _chosen(names: Sequence[str], title: str, column: str | None) -> int | None:

@@ -1,11 +1,11 @@
-"""The front matter of a card, also when it was squeezed onto one line or lost its indentation."""
+"""Reads the front matter of a card, also where it was joined into one line or lost its indentation."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.reproduce.card.card_text import Page
+from experiments.reproduce.card.card_text import CardText
 from experiments.reproduce.card.safe_yaml import documents
 
 _FRONT = re.compile(r"\s*---\s(.*?)\s---(?=\s|$)", re.DOTALL)
@@ -21,14 +21,14 @@ _VALUE = re.compile(r"\bvalue:\s+['\"]?(-?\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
-class Claim:
+class ModelIndexResult:
     """One result of a model-index.
 
     Attributes:
         dataset: Name of the data set, as people read it.
         dataset_type: Its id.
         config: Its part, such as a subject of MMLU; empty for none.
-        shots: Number of examples, if told.
+        shots: Number of few-shot examples; None where it is not given.
         metric: Type and name of the metric.
         metric_type: Its type alone.
         value: As written.
@@ -44,18 +44,18 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Front:
-    """What the front matter of a card says.
+class FrontMatter:
+    """The front matter of a card.
 
     Attributes:
-        fields: Its keys; empty where it is missing or could not be read as YAML.
-        claims: Results of its model-index.
+        fields: Its keys; empty where it is missing or is no YAML.
+        results: Results of its model-index.
         title: Name of the model.
-        end: Where the text of the card begins.
+        end: Offset at which the text of the card begins.
     """
 
     fields: Mapping[str, Any]
-    claims: tuple[Claim, ...]
+    results: tuple[ModelIndexResult, ...]
     title: str
     end: int
 
@@ -67,20 +67,20 @@ class Front:
         return tuple(name for name in listed if isinstance(name, str))
 
 
-def read_front(page: Page) -> Front:
+def read_front_matter(page: CardText) -> FrontMatter:
     """Return the front matter of a card; empty where there is none."""
     match = _FRONT.match(page.text)
     block, end = ("", 0) if match is None else (match.group(1), match.end())
     read = documents(block) if block else []
     fields = read[0] if len(read) == 1 and isinstance(read[0], dict) else {}
     heading = _heading(page.text[end:])
-    model = _own(fields.get("model-index"), heading)
-    claims = tuple(_structured(model)) or tuple(_flattened(block))
-    return Front(fields, claims, str(model.get("name") or heading), end)
+    model = _this_model(fields.get("model-index"), heading)
+    results = tuple(_structured(model)) or tuple(_flattened(block))
+    return FrontMatter(fields, results, str(model.get("name") or heading), end)
 
 
-def _own(index: object, heading: str) -> Mapping[str, Any]:
-    """Return the model of a model-index that the card is of: the one in its heading, else the first."""
+def _this_model(index: object, heading: str) -> Mapping[str, Any]:
+    """Return the card's own model in a model-index: the one named in the heading, else the first."""
     models = [model for model in index if isinstance(model, dict)] if isinstance(index, list) else []
     named = [model for model in models if model.get("name") and str(model["name"]).casefold() in heading.casefold()]
     return next(iter(named or models), {})
@@ -94,9 +94,9 @@ def _heading(text: str) -> str:
     return heading.group(1).strip() if "\n" in text.strip() else words[0]
 
 
-def _structured(model: Mapping[str, Any]) -> list[Claim]:
-    """Return the claims of a model in a model-index that is whole."""
-    found = []
+def _structured(model: Mapping[str, Any]) -> list[ModelIndexResult]:
+    """Return the results of one model of a well-formed model-index."""
+    entries = []
     results = model.get("results")
     for result in results if isinstance(results, list) else []:
         dataset = result.get("dataset") if isinstance(result, dict) else None
@@ -111,12 +111,12 @@ def _structured(model: Mapping[str, Any]) -> list[Claim]:
                 kind, name = str(metric.get("type") or ""), str(metric.get("name") or "")
                 number = shots if isinstance(shots, int) else None
                 label, type_, config = (str(dataset.get(key) or "") for key in ("name", "type", "config"))
-                found.append(Claim(label, type_, config, number, f"{kind} {name}", kind, value))
-    return found
+                entries.append(ModelIndexResult(label, type_, config, number, f"{kind} {name}", kind, value))
+    return entries
 
 
-def _flattened(block: str) -> list[Claim]:
-    """Return the claims of a model-index whose lines or indentation are lost."""
+def _flattened(block: str) -> list[ModelIndexResult]:
+    """Return the results of a model-index whose line breaks or indentation are lost."""
     found = []
     for result in _RESULT.finditer(block):
         dataset, metrics = result.group("dataset"), result.group("metrics")
@@ -127,7 +127,7 @@ def _flattened(block: str) -> list[Claim]:
             if value is not None:
                 type_, label = metric.group(1) if metric else "", words.group(1) if words else ""
                 found.append(
-                    Claim(
+                    ModelIndexResult(
                         name.group(1) if name else "",
                         kind.group(1) if kind else "",
                         config.group(1) if config else "",

@@ -1,4 +1,4 @@
-"""The models that a card names: mapped to local ones, and kept from reaching into a stranger's folders."""
+"""Maps the models that a card names to local ones; a card cannot name a local folder itself."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,15 @@ def parse_map(entries: Sequence[str]) -> dict[str, str]:
     """Return ``--map`` as a mapping.
 
     Raises:
-        InputError: An entry is not ``NAME=PLACE``.
+        InputError: An entry is not ``NAME=PATH``.
     """
-    found = {}
+    mapping = {}
     for entry in entries:
-        name, sign, place = entry.partition("=")
-        if not (name.strip() and sign and place.strip()):
+        name, sign, location = entry.partition("=")
+        if not (name.strip() and sign and location.strip()):
             raise InputError(f"--map {entry}: must be org/name=local/path")
-        found[name.strip()] = place.strip()
-    return found
+        mapping[name.strip()] = location.strip()
+    return mapping
 
 
 def mapped_recipe(recipe: Recipe, mapped: Mapping[str, str], made: Sequence[str], place: str) -> Recipe:
@@ -74,17 +74,17 @@ def scaled_layers(recipe: Recipe, layers: Callable[[str], int]) -> tuple[Recipe,
     if recipe.slices is None:
         return recipe, ""
     deepest: dict[str, int] = {}
-    for piece in recipe.slices:
-        for source in piece.sources:
+    for slice_ in recipe.slices:
+        for source in slice_.sources:
             deepest[source.model] = max(deepest.get(source.model, 0), source.layer_range[1])
     have = {model: layers(model) for model in deepest}
     if all(deepest[model] <= have[model] for model in deepest):
         return recipe, ""
     old, new = max(deepest.values()), min(have.values())
     document = recipe.to_mapping()
-    for piece in document["slices"]:  # type: ignore[attr-defined]
-        for source in piece["sources"]:
-            first, last = (min(new, round(place * new / old)) for place in source["layer_range"])
+    for slice_ in document["slices"]:  # type: ignore[attr-defined]
+        for source in slice_["sources"]:
+            first, last = (min(new, round(layer * new / old)) for layer in source["layer_range"])
             source["layer_range"] = [min(first, last - 1) if last else 0, max(last, 1)]
     return Recipe.from_mapping(document, place=recipe.place), f"layer ranges scaled from {old} to {new} layers"
 

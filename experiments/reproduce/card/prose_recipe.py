@@ -1,4 +1,4 @@
-"""Reads a recipe out of sentences, where a card has no YAML: only when everything that the method needs is said."""
+"""Reads a recipe from sentences where a card has no YAML, if they give everything that the method needs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,17 +29,17 @@ _BASES = tuple(
 )
 _NUMBERS = r"((?:\d*\.\d+|\d+)(?:\s*(?:,|and|/|&)\s*(?:\d*\.\d+|\d+))*)"
 NEAR = 1000
-"""Characters around the word "merge" in which models are looked for."""
+"""Characters before and after the word "merge" in which models are looked for."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What sentences tell of a recipe.
+class ProseRecipe:
+    """What sentences say about a recipe.
 
     Attributes:
         document: The recipe; None where something is missing.
         method: The method, empty where none is named.
-        missing: What is not said.
+        missing: What they do not say.
     """
 
     document: Mapping[str, Any] | None
@@ -47,8 +47,8 @@ class Told:
     missing: str = ""
 
 
-def read_prose(text: str, parents: Sequence[str]) -> Told:
-    """Return the recipe that sentences tell.
+def read_prose(text: str, parents: Sequence[str]) -> ProseRecipe:
+    """Return the recipe that sentences describe.
 
     Args:
         text: The card without its front matter.
@@ -59,14 +59,14 @@ def read_prose(text: str, parents: Sequence[str]) -> Told:
     near = "" if word is None else plain[max(0, word.start() - NEAR) : word.end() + NEAR]
     method = next((name for name, pattern in _METHODS if re.search(pattern, near, re.IGNORECASE)), "")
     if not method:
-        return Told(None, "")
+        return ProseRecipe(None, "")
     base = next((match.group(1) for pattern in _BASES if (match := pattern.search(near)) is not None), None)
     named = [name for name in _MODEL.findall(near) if not _NO_MODEL.search(name)]
     models = [name for name in dict.fromkeys(parents or named) if name != base]
     return _recipe(method, base, models, near)
 
 
-def _recipe(method: str, base: str | None, models: Sequence[str], text: str) -> Told:
+def _recipe(method: str, base: str | None, models: Sequence[str], text: str) -> ProseRecipe:
     missing = []
     if len(models) < 2:
         missing.append("which models")
@@ -82,7 +82,7 @@ def _recipe(method: str, base: str | None, models: Sequence[str], text: str) -> 
             "models": [{"model": model} for model in models],
             "parameters": {"t": float(t.group(1)) if t else 0.0},
         }
-        return _told(method, document, missing)
+        return _result(method, document, missing)
     if method != "linear" and base is None:
         missing.append("the base model")
     if method != "model_stock" and not weights:
@@ -94,15 +94,19 @@ def _recipe(method: str, base: str | None, models: Sequence[str], text: str) -> 
         settings = {"weight": weights[index : index + 1], "density": densities[index : index + 1]}
         own = {name: value[0] for name, value in settings.items() if value and method != "model_stock"}
         entries.append({"model": model} | ({"parameters": own} if own else {}))
-    return _told(method, {"models": entries} | ({"base_model": base} if base else {}), missing)
+    return _result(method, {"models": entries} | ({"base_model": base} if base else {}), missing)
 
 
-def _told(method: str, document: dict[str, Any], missing: Sequence[str]) -> Told:
-    return Told(None, method, ", ".join(missing)) if missing else Told({"merge_method": method, **document}, method)
+def _result(method: str, document: dict[str, Any], missing: Sequence[str]) -> ProseRecipe:
+    return (
+        ProseRecipe(None, method, ", ".join(missing))
+        if missing
+        else ProseRecipe({"merge_method": method, **document}, method)
+    )
 
 
 def _numbers(name: str, text: str, models: Sequence[str]) -> list[float]:
-    """Return one number per model: as many as are told, or the only one that is told for all."""
+    """Return one number per model: as many as are given, or the single one for all; empty where they do not fit."""
     match = re.search(rf"\b{name}(?:\s+(?:of|is|was|are|were|both|each|at|to|all))*\s*[=:(]?\s*{_NUMBERS}", text, re.I)
     if match is None and name == "weights?" and re.search(r"equal(?:ly)?[\s-]weight", text, re.IGNORECASE):
         return [1.0] * len(models)
@@ -111,5 +115,7 @@ def _numbers(name: str, text: str, models: Sequence[str]) -> list[float]:
             rf"(?:weights?\s+and\s+densit|densit\w*\s+and\s+weight)\w*[^\d.]{{0,20}}{_NUMBERS}", text, re.I
         )
         match = shared
-    found = [float(number) for number in re.findall(r"\d*\.\d+|\d+", match.group(1))] if match else []
-    return found * len(models) if len(found) == 1 else found if len(found) == len(models) else []
+    numbers = [float(number) for number in re.findall(r"\d*\.\d+|\d+", match.group(1))] if match else []
+    if len(numbers) == 1:
+        return numbers * len(models)
+    return numbers if len(numbers) == len(models) else []

@@ -1,4 +1,4 @@
-"""Finds the recipes on a card: fenced blocks, bare YAML, and what is left of YAML on a flattened page."""
+"""Finds the recipes of a card: fenced blocks, YAML without a fence, flattened YAML, else sentences."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import InputError
-from experiments.reproduce.card.card_text import Page
+from experiments.reproduce.card.card_text import CardText
 from experiments.reproduce.card.flattened_recipe import DOCUMENT, find_flattened
 from experiments.reproduce.card.prose_recipe import read_prose
 from experiments.reproduce.card.safe_yaml import documents
-from experiments.reproduce.card.tolerance import tolerated
+from experiments.reproduce.card.tolerance import without_unknown_parameters
 from merge.errors import RecipeError
 from merge.recipe.schema import Recipe
 
 _FENCE = re.compile(r"(```+|~~~+)[ ]*(\w*)(.*?)\1", re.DOTALL)
 _BARE = re.compile(rf"^[ ]*(?:{'|'.join(sorted(DOCUMENT))})[ ]?:(?:[ ]|$)", re.MULTILINE)
 _YAML_LINE = re.compile(r"\s*$|\s*#|\s*-\s|\s+\S|[A-Za-z_]\w*\s?:(\s|$)|---\s*$")
-BEFORE = 300
+CONTEXT = 300
 """Characters before a recipe in which its name is looked for."""
 
 
 @dataclass(frozen=True)
 class FoundRecipe:
-    """A recipe on a page.
+    """A recipe of a card.
 
     Attributes:
         recipe: The recipe.
-        line: Line of the page on which it starts, from 1.
-        how: How it was read, in words.
+        line: Line on which it starts, from 1.
+        how: How it was read, as text.
         before: The text before it, back to the recipe before.
         notes: What was left out of it, and why.
     """
@@ -52,13 +52,13 @@ class _Region:
     how: str
 
 
-def find_recipes(page: Page, text_start: int = 0, parents: Sequence[str] = ()) -> tuple[FoundRecipe, ...]:
-    """Return every recipe of a page, in its order.
+def find_recipes(card: CardText, text_start: int = 0, parents: Sequence[str] = ()) -> tuple[FoundRecipe, ...]:
+    """Return every recipe of a card, in its order.
 
     Args:
-        page: The card.
-        text_start: Where its text begins, after the front matter.
-        parents: Models that the front matter names, for a recipe told in prose.
+        card: The card.
+        text_start: Offset behind the front matter.
+        parents: Models that the front matter names, for a recipe in prose.
 
     Raises:
         InputError: There is none, or what looks like one is wrong; one line each.
@@ -66,39 +66,39 @@ def find_recipes(page: Page, text_start: int = 0, parents: Sequence[str] = ()) -
     found: list[FoundRecipe] = []
     faults: list[str] = []
     previous = 0
-    for region in sorted(_regions(page.text, text_start), key=lambda region: region.start):
-        line = page.line(region.start)
-        document, notes = tolerated(region.document)
+    for region in sorted(_regions(card.text, text_start), key=lambda region: region.start):
+        line = card.line(region.start)
+        document, notes = without_unknown_parameters(region.document)
         try:
-            recipe = Recipe.from_mapping(document, place=f"{page.name}:{line}: recipe")
+            recipe = Recipe.from_mapping(document, place=f"{card.name}:{line}: recipe")
         except RecipeError as error:
             faults += str(error).splitlines()
             continue
-        before = page.text[max(previous, region.start - BEFORE) : region.start]
-        if all(recipe.digest() != other.recipe.digest() for other in found):  # told twice, it is one recipe
+        before = card.text[max(previous, region.start - CONTEXT) : region.start]
+        if all(recipe.digest() != other.recipe.digest() for other in found):  # a repeated recipe counts once
             found.append(FoundRecipe(recipe, line, region.how, before, notes))
         previous = region.end
     if not found and faults:
         raise InputError("\n".join(faults))
-    return tuple(found) or (_from_prose(page, text_start, parents),)
+    return tuple(found) or (_from_prose(card, text_start, parents),)
 
 
-def _from_prose(page: Page, start: int, parents: Sequence[str]) -> FoundRecipe:
-    told = read_prose(page.text[start:], parents)
-    if told.document is None:
-        why = f"got sentences on {told.method} that do not say {told.missing}" if told.method else "got none"
-        raise InputError(f"{page.name}: must hold a mergekit recipe (merge_method with models or slices), {why}")
-    recipe = Recipe.from_mapping(told.document, place=f"{page.name}: recipe in prose")
-    return FoundRecipe(recipe, page.line(start), "sentences: check it with --dry-run", "", ())
+def _from_prose(card: CardText, start: int, parents: Sequence[str]) -> FoundRecipe:
+    prose = read_prose(card.text[start:], parents)
+    if prose.document is None:
+        why = f"got sentences on {prose.method} that do not say {prose.missing}" if prose.method else "got none"
+        raise InputError(f"{card.name}: must hold a mergekit recipe (merge_method with models or slices), {why}")
+    recipe = Recipe.from_mapping(prose.document, place=f"{card.name}: recipe in prose")
+    return FoundRecipe(recipe, card.line(start), "sentences: check it with --dry-run", "", ())
 
 
 def _regions(text: str, start: int) -> Iterator[_Region]:
-    place = start
+    offset = start
     for fence in _FENCE.finditer(text, start):
-        yield from _outside(text, place, fence.start())
+        yield from _outside(text, offset, fence.start())
         yield from _inside(text, fence.start(3), fence.end(3))
-        place = fence.end()
-    yield from _outside(text, place, len(text))
+        offset = fence.end()
+    yield from _outside(text, offset, len(text))
 
 
 def _inside(text: str, start: int, end: int) -> Iterator[_Region]:
@@ -116,18 +116,18 @@ def _inside(text: str, start: int, end: int) -> Iterator[_Region]:
 
 def _outside(text: str, start: int, end: int) -> Iterator[_Region]:
     """Go through the recipes of running text: whole YAML lines first, then flattened ones."""
-    place = start
-    while (match := _BARE.search(text, place, end)) is not None:
+    offset = start
+    while (match := _BARE.search(text, offset, end)) is not None:
         stop = _last_yaml_line(text, match.start(), end)
         run = documents(_dedented(text[match.start() : stop]))
         if len(run) == 1 and _is_recipe(run[0]):
             assert isinstance(run[0], dict)
-            yield from _flattened(text, place, match.start(), "flattened text")
+            yield from _flattened(text, offset, match.start(), "flattened text")
             yield _Region(run[0], match.start(), stop, "YAML without a fence")
-            place = stop
+            offset = stop
         else:
             break
-    yield from _flattened(text, place, end, "flattened text")
+    yield from _flattened(text, offset, end, "flattened text")
 
 
 def _flattened(text: str, start: int, end: int, how: str) -> Iterator[_Region]:
@@ -137,16 +137,16 @@ def _flattened(text: str, start: int, end: int, how: str) -> Iterator[_Region]:
 
 def _last_yaml_line(text: str, start: int, end: int) -> int:
     """Return the end of the lines from `start` that look like YAML; two empty lines in a row end them."""
-    place = start
+    offset = start
     empty = 0
-    while place < end:
-        stop = text.find("\n", place, end)
+    while offset < end:
+        stop = text.find("\n", offset, end)
         stop = end if stop < 0 else stop
-        line = text[place:stop]
+        line = text[offset:stop]
         empty = empty + 1 if not line.strip() else 0
         if empty > 1 or not _YAML_LINE.match(line):
-            return place
-        place = stop + 1
+            return offset
+        offset = stop + 1
     return end
 
 
@@ -162,7 +162,7 @@ def _is_recipe(document: object) -> bool:
     if not isinstance(document, dict) or "merge_method" not in document:
         return False
     try:
-        Recipe.from_mapping(tolerated(document)[0], place="recipe")
+        Recipe.from_mapping(without_unknown_parameters(document)[0], place="recipe")
     except RecipeError:
         return False
     return True

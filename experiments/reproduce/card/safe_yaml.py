@@ -1,4 +1,4 @@
-"""Reads YAML out of a card: what is no plain document is text, and no error."""
+"""Reads YAML from a card; what is no plain YAML is returned as text and raises nothing."""
 
 from merge.documents import DocumentError, read_yaml
 
@@ -13,5 +13,5 @@ def documents(text: str) -> list[object]:
 
 def value(text: str) -> object:
     """Return one YAML value, or the text itself where it is none."""
-    found = documents(text)
-    return found[0] if len(found) == 1 else text
+    read = documents(text)
+    return read[0] if len(read) == 1 else text

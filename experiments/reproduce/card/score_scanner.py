@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from experiments.reproduce.card.benchmarks import AVERAGE, BENCHMARKS, asked
+from experiments.reproduce.card.benchmarks import AVERAGE, BENCHMARKS, task_request
 
 _WORDS = r"(?:type|value|name|and|or|is|was|at|of|the|scores?|results?|main|test|validation|to|reaches|gets|gives|with)"
 _METRIC = (
@@ -23,20 +23,20 @@ _EVENT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SUBJECT = re.compile(next(b.pattern for b in BENCHMARKS if "subject" in b.pattern), re.IGNORECASE)
-PATIENCE = 5
-"""Words between a name and its number."""
-LIST = 3
-"""As many names in a row, without a number between, are the head of a table."""
+MAX_WORDS = 5
+"""Most words between a benchmark's name and its number."""
+MIN_HEADER = 3
+"""Fewest benchmark names in a row, without a number between, that count as a table's header."""
 
 
 @dataclass(frozen=True)
-class Read:
-    """A score read from text.
+class ScannedScore:
+    """A score read from running text.
 
     Attributes:
-        name: The benchmark as it is called there; empty for the average.
-        shots: Number of examples that is told with it.
-        metric: The metric as it is called there.
+        name: The benchmark as the text calls it; empty for the average.
+        shots: Number of few-shot examples given with it.
+        metric: The metric as the text calls it.
         value: Its number; the first of several.
     """
 
@@ -48,7 +48,7 @@ class Read:
 
 @dataclass
 class _Row:
-    """A name, and what was read since."""
+    """A benchmark's name and what was read after it."""
 
     name: str
     shots: int | None = None
@@ -59,7 +59,7 @@ class _Row:
 
 @dataclass
 class _Scanner:
-    """Takes events one by one; `found` fills up.
+    """Takes events one by one and collects scores.
 
     Attributes:
         row: The name that numbers belong to.
@@ -68,7 +68,7 @@ class _Scanner:
         loose: A number that may belong to a name that follows, as in "62.6 on ARC", and whether "on" was read.
     """
 
-    found: list[Read] = field(default_factory=list)
+    scores: list[ScannedScore] = field(default_factory=list)
     row: _Row | None = None
     heads: list[str] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
@@ -76,7 +76,7 @@ class _Scanner:
 
     def name(self, name: str) -> None:
         if self.loose is not None and self.loose[1] and name:
-            self.found.append(Read(name, None, "", self.loose[0]))
+            self.scores.append(ScannedScore(name, None, "", self.loose[0]))
             self.row, self.heads, self.loose = None, [], None
             return
         following = self.row is not None and self.row.value is None
@@ -84,19 +84,19 @@ class _Scanner:
         self.heads = [*self.heads, name] if following else [name]
         self.row, self.numbers, self.loose = _Row(name), [], None
 
-    def shots(self, said: str) -> None:
+    def shots(self, text: str) -> None:
         if self.row is not None and self.row.value is None:
-            self.row.shots = int("".join(filter(str.isdigit, said)))
+            self.row.shots = int("".join(filter(str.isdigit, text)))
 
-    def metric(self, said: str) -> None:
+    def metric(self, text: str) -> None:
         if self.row is None:
             return
         if self.row.value is None:
-            self.row.metric = f"{self.row.metric} {said}".strip()
+            self.row.metric = f"{self.row.metric} {text}".strip()
         else:
             name, shots = self.row.name, self.row.shots
             self.finish()
-            self.row = _Row(name, shots, said)
+            self.row = _Row(name, shots, text)
 
     def number(self, value: float) -> None:
         self.loose = (value, False)
@@ -106,8 +106,8 @@ class _Scanner:
             self.row.value = value
         self.numbers.append(value)
         heads = list(dict.fromkeys(self.heads))
-        if len(heads) >= LIST and len(self.numbers) == len(heads):
-            self.found += [Read(head, None, "", v) for head, v in zip(heads, self.numbers, strict=True)]
+        if len(heads) >= MIN_HEADER and len(self.numbers) == len(heads):
+            self.scores += [ScannedScore(head, None, "", v) for head, v in zip(heads, self.numbers, strict=True)]
             self.row, self.heads, self.numbers = None, [], []
 
     def join(self) -> None:
@@ -119,7 +119,7 @@ class _Scanner:
         self.loose = self.loose if keep else None
         if self.row is not None:
             self.row.words += 1
-            if self.row.words > PATIENCE:
+            if self.row.words > MAX_WORDS:
                 self.finish()
                 self.heads, self.numbers = [], []
 
@@ -127,42 +127,42 @@ class _Scanner:
         """Note the score of the last name, if it has one."""
         row = self.row
         if row is not None and row.value is not None and 0 <= row.value <= 100:
-            self.found.append(Read(row.name, row.shots, row.metric, row.value))
+            self.scores.append(ScannedScore(row.name, row.shots, row.metric, row.value))
         self.row = None
 
 
-def scan(text: str) -> list[Read]:
-    """Return the scores that a text tells, in its order."""
+def scan(text: str) -> list[ScannedScore]:
+    """Return the scores of a text, in its order."""
     scanner = _Scanner()
-    for kind, said in _events(text):
+    for kind, event in _events(text):
         if kind in ("bench", "average"):
-            scanner.name(said if kind == "bench" else "")
+            scanner.name(event if kind == "bench" else "")
         elif kind == "shots":
-            scanner.shots(said)
+            scanner.shots(event)
         elif kind == "metric":
-            scanner.metric(said)
+            scanner.metric(event)
         elif kind == "number":
-            scanner.number(float(said.rstrip("% ")))
+            scanner.number(float(event.rstrip("% ")))
         elif kind == "join":
             scanner.join()
         elif kind == "word":
             scanner.word()
     scanner.finish()
-    return scanner.found
+    return scanner.scores
 
 
 def _events(text: str) -> Iterator[tuple[str, str]]:
-    place = 0
-    while place < len(text):
-        subject = _SUBJECT.match(text, place)
-        if subject is not None and asked(subject.group()) is not None:
+    offset = 0
+    while offset < len(text):
+        subject = _SUBJECT.match(text, offset)
+        if subject is not None and task_request(subject.group()) is not None:
             yield "bench", subject.group()
-            place = subject.end()
+            offset = subject.end()
             continue
-        match = _EVENT.match(text, place)
+        match = _EVENT.match(text, offset)
         if match is None:
-            place += 1
+            offset += 1
             continue
         if match.lastgroup != "space":
             yield str(match.lastgroup), match.group()
-        place = match.end()
+        offset = match.end()

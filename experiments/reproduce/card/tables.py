@@ -1,4 +1,4 @@
-"""Takes pipe tables out of a page, also those whose lines were joined into one."""
+"""Finds the pipe tables of a card, also those whose lines were joined into one."""
 
 import re
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ _LINK = re.compile(r"!?\[([^\]]{0,300})\]\([^)]{0,500}\)")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page.
+    """A pipe table.
 
     Attributes:
         header: Names of the columns.
         rows: Cells, as many per row as there are columns.
-        start: Where it begins on the page.
-        end: Where it ends.
+        start: Offset of its first character.
+        end: Offset behind its last character.
     """
 
     header: tuple[str, ...]
@@ -27,7 +27,7 @@ class Table:
 
 
 def find_tables(text: str) -> Iterator[Table]:
-    """Go through the tables of a page: each is told by the rule of dashes under its header."""
+    """Yield the tables of a text, each recognised by the row of dashes under its header."""
     for rule in _RULE.finditer(text):
         width = rule.group().strip().strip("|").count("|") + 1
         line = text.rfind("\n", 0, rule.start())
@@ -38,35 +38,35 @@ def find_tables(text: str) -> Iterator[Table]:
 
 
 def _lines(text: str, rule: re.Match[str], width: int) -> Table | None:
-    """Read a table that has its lines."""
+    """Read a table with one line per row."""
     start = text.rfind("\n", 0, max(0, text.rfind("\n", 0, rule.start()))) + 1
     header = _cells(text[start : rule.start()].strip())
     rows = []
-    place = text.find("\n", rule.end())
-    while 0 <= place < len(text) - 1:
-        stop = text.find("\n", place + 1)
+    offset = text.find("\n", rule.end())
+    while 0 <= offset < len(text) - 1:
+        stop = text.find("\n", offset + 1)
         stop = len(text) if stop < 0 else stop
-        line = text[place + 1 : stop].strip()
+        line = text[offset + 1 : stop].strip()
         if "|" not in line:
             break
         rows.append(_fitted(_cells(line), width))
-        place = stop
+        offset = stop
     return (
-        Table(tuple(_fitted(header, width)), tuple(map(tuple, rows)), start, max(place, rule.end())) if rows else None
+        Table(tuple(_fitted(header, width)), tuple(map(tuple, rows)), start, max(offset, rule.end())) if rows else None
     )
 
 
 def _joined(text: str, rule: re.Match[str], width: int) -> Table | None:
-    """Read a table on a single line: between two rows there is an empty cell."""
+    """Read a table joined into a single line, where an empty cell separates two rows."""
     before = text[: rule.start()].rstrip().removesuffix("|")
     parts = before.rsplit("|", width)
     header = [plain(cell) for cell in parts[-width:]]
     begin = len(before) - sum(len(cell) + 1 for cell in parts[-width:])
-    place, rows = rule.end(), []
-    while (row := re.compile(r"\s*\|" + r"([^|\n]*)\|" * width).match(text, place)) is not None:
+    offset, rows = rule.end(), []
+    while (row := re.compile(r"\s*\|" + r"([^|\n]*)\|" * width).match(text, offset)) is not None:
         rows.append(tuple(plain(cell) for cell in row.groups()))
-        place = row.end()
-    return Table(tuple(header), tuple(rows), max(0, begin), place) if rows else None
+        offset = row.end()
+    return Table(tuple(header), tuple(rows), max(0, begin), offset) if rows else None
 
 
 def plain(cell: str) -> str:

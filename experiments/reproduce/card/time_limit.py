@@ -1,4 +1,4 @@
-"""A limit on the time that reading a stranger's text may take, so that none can be written that is read for ever."""
+"""Limits the CPU time of reading a card, so that no hostile text can occupy the reader for ever."""
 
 import signal
 import threading
@@ -8,17 +8,17 @@ from types import FrameType
 
 from experiments.errors import InputError
 
-LONGEST = 30.0
-"""Seconds of the processor; a real card takes less than one."""
+MAX_SECONDS = 30.0
+"""CPU seconds allowed; a real card takes less than one."""
 
 
 @contextmanager
-def read_in_time(name: str, longest: float = LONGEST) -> Iterator[None]:
-    """Stop what is done inside once it has used so much of the processor; without effect beside the main thread.
+def time_limit(name: str, seconds: float = MAX_SECONDS) -> Iterator[None]:
+    """Interrupt the block after this much CPU time; without effect outside of the main thread.
 
     Args:
         name: What is read, for the message.
-        longest: Seconds of the processor.
+        seconds: CPU seconds of the process.
 
     Raises:
         InputError: It took longer.
@@ -29,12 +29,12 @@ def read_in_time(name: str, longest: float = LONGEST) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
-        raise InputError(f"{name}: must be a model card, got a text that cannot be read in {longest:g} s; shorten it")
+        raise InputError(f"{name}: must be a model card, got a text that cannot be read in {seconds:g} s; shorten it")
 
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, longest)
+    previous = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+        signal.signal(signal.SIGVTALRM, previous)

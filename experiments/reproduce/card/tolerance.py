@@ -1,4 +1,4 @@
-"""Leaves out of a stranger's recipe what mergekit ignores, and says so."""
+"""Drops the parameters that mergekit would ignore from a card's recipe, with a note for each."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from merge.method import Parameter
 from merge.methods import get_method
 
 
-def tolerated(document: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def without_unknown_parameters(document: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return a recipe without the parameters that its method does not take, and a note for each.
 
     mergekit reads every ``parameters`` block and uses what the method asks for; cards carry leftovers of others.

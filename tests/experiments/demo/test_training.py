@@ -12,8 +12,8 @@ from experiments.demo.train_adapters import (
     IGNORED,
     PLANS,
     Example,
-    Plan,
-    Text,
+    TrainingPlan,
+    TrainingText,
     collate,
     encode,
     make_adapter,
@@ -71,10 +71,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_texts_are_those_of_the_table(data: Path) -> None:
-    assert read_texts("math", data)[0] == Text("Question: 1 + 1?\nAnswer:", " It is\u2028two.\n#### 2")
+    assert read_texts("math", data)[0] == TrainingText("Question: 1 + 1?\nAnswer:", " It is\u2028two.\n#### 2")
     science = read_texts("science", data)
     assert [text.answer for text in science] == [" blue", " blue", " blue", " C"]
-    assert science[-1] == Text(
+    assert science[-1] == TrainingText(
         "The following are multiple choice questions (with answers) about world history.\n\n"
         "Which?\nA. w\nB. x\nC. y\nD. z\nAnswer:",
         " C",
@@ -102,7 +102,7 @@ def test_two_steps_make_an_adapter_that_peft_reads(adapter: str, base: Path, dat
     from peft import PeftModel
     from safetensors.torch import load_file
 
-    plan = Plan(lr=1e-2, batch=2, steps=2, longest=200)
+    plan = TrainingPlan(lr=1e-2, batch=2, steps=2, longest=200)
     losses = make_adapter(adapter, base=base, data=data, out=tmp_path / "out", plan=plan)
     assert len(losses) == 2
     weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
@@ -118,13 +118,13 @@ def test_two_steps_make_an_adapter_that_peft_reads(adapter: str, base: Path, dat
 
 def test_long_texts_are_left_out(base: Path) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
-    assert encode([Text("ab", " c")], tokenizer, longest=4) == []
-    (example,) = encode([Text("ab", " c")], tokenizer, longest=5)
+    assert encode([TrainingText("ab", " c")], tokenizer, longest=4) == []
+    (example,) = encode([TrainingText("ab", " c")], tokenizer, longest=5)
     assert (len(example.tokens), example.start, example.tokens[-1]) == (5, 2, 0)
 
 
 def test_missing_input_is_named(base: Path, data: Path, tmp_path: Path) -> None:
-    plan = Plan(lr=1e-2, batch=2, steps=1, longest=1)
+    plan = TrainingPlan(lr=1e-2, batch=2, steps=1, longest=1)
     with pytest.raises(InputError, match=r"no config\.json"):
         make_adapter("math", base=tmp_path, data=data, out=tmp_path / "out", plan=plan)
     with pytest.raises(InputError, match=r"gsm8k.*--data"):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from evals.scores.results import Results
 from evals.scores.statistics import mcnemar_exact
-from experiments.duel.comparison import meet
-from experiments.duel.scoring import Fighter
-from experiments.duel.text import duel_table, lines, quotable
+from experiments.duel.comparison import compare_pair
+from experiments.duel.scoring import ScoredCompetitor
+from experiments.duel.text import comparison_lines, duel_table, headline
 from merge.recipe.schema import Recipe
 from search.objective.objective import Objective, Term
 from tests.experiments.test_cli import run
@@ -26,16 +26,16 @@ OBJECTIVE = Objective((Term("arc", "acc", 1.0, True),))
 RECIPE = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "a"}]}, place="recipe")
 
 
-def fighter(name: str, *masks: Any, trials: int = 0) -> Fighter:
+def competitor(name: str, *masks: Any, trials: int = 0) -> ScoredCompetitor:
     results: list[Results] = [answers({("arc", "acc"): values}) for values in masks]
     values = tuple(OBJECTIVE.value(one) for one in results)
-    return Fighter(name, "family", RECIPE, tuple(range(len(masks))), tuple(results), values, trials)
+    return ScoredCompetitor(name, "family", RECIPE, tuple(range(len(masks))), tuple(results), values, trials)
 
 
 def test_one_mask_each_is_the_objectives_own_paired_bootstrap() -> None:
     rng = np.random.default_rng(0)
-    one, other = fighter("one", rng.integers(0, 2, 200)), fighter("other", rng.integers(0, 2, 200))
-    found = meet(OBJECTIVE, one, other, seed=0).average
+    one, other = competitor("one", rng.integers(0, 2, 200)), competitor("other", rng.integers(0, 2, 200))
+    found = compare_pair(OBJECTIVE, one, other, seed=0).average
     expected = OBJECTIVE.difference(one.results[0], other.results[0])
     assert found.difference.estimate == pytest.approx(expected.estimate)
     assert (found.difference.low, found.difference.high) == pytest.approx((expected.low, expected.high), abs=0.006)
@@ -43,12 +43,12 @@ def test_one_mask_each_is_the_objectives_own_paired_bootstrap() -> None:
 
 def test_masks_widen_the_interval_by_what_they_differ() -> None:
     rng = np.random.default_rng(1)
-    other = fighter("other", np.tile([0, 1], 500))
+    other = competitor("other", np.tile([0, 1], 500))
     alike = [np.tile([0, 1], 500)] * 4
     apart = [(rng.random(1000) < share).astype(int) for share in (0.3, 0.45, 0.55, 0.7)]
     widths = []
     for masks in (alike, apart):
-        interval = meet(OBJECTIVE, fighter("one", *masks), other, seed=0).average.difference
+        interval = compare_pair(OBJECTIVE, competitor("one", *masks), other, seed=0).average.difference
         widths.append(interval.high - interval.low)
     assert widths[0] == 0
     assert widths[1] > 0.2
@@ -57,7 +57,7 @@ def test_masks_widen_the_interval_by_what_they_differ() -> None:
 def test_the_exact_test_is_told_for_the_studys_own_masks_and_over_all() -> None:
     rng = np.random.default_rng(2)
     masks, other = [rng.integers(0, 2, 60) for _ in range(3)], rng.integers(0, 2, 60)
-    (row,) = meet(OBJECTIVE, fighter("one", *masks), fighter("other", other), seed=0).tasks
+    (row,) = compare_pair(OBJECTIVE, competitor("one", *masks), competitor("other", other), seed=0).tasks
     expected = [mcnemar_exact(mask, other) for mask in masks]
     assert row.p_value == pytest.approx(expected[0])
     assert row.p_values == pytest.approx(expected)
@@ -65,9 +65,12 @@ def test_the_exact_test_is_told_for_the_studys_own_masks_and_over_all() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given_that(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=5, max_size=40))
-def test_turning_the_meeting_round_turns_the_result(pairs: list[tuple[bool, bool]]) -> None:
-    one, other = fighter("one", [a for a, _ in pairs]), fighter("other", [b for _, b in pairs])
-    there, back = meet(OBJECTIVE, one, other, seed=0).tasks[0], meet(OBJECTIVE, other, one, seed=0).tasks[0]
+def test_turning_the_pair_round_turns_the_result(pairs: list[tuple[bool, bool]]) -> None:
+    one, other = competitor("one", [a for a, _ in pairs]), competitor("other", [b for _, b in pairs])
+    there, back = (
+        compare_pair(OBJECTIVE, one, other, seed=0).tasks[0],
+        compare_pair(OBJECTIVE, other, one, seed=0).tasks[0],
+    )
     assert there.difference.estimate == pytest.approx(-back.difference.estimate)
     assert there.difference.low == pytest.approx(-back.difference.high)
     assert there.p_value == back.p_value
@@ -75,8 +78,8 @@ def test_turning_the_meeting_round_turns_the_result(pairs: list[tuple[bool, bool
 
 
 def test_few_differing_answers_prove_nothing_whatever_the_bootstrap_says() -> None:
-    one, other = fighter("one", [1] * 4 + [0] * 6), fighter("other", [0] * 10)
-    (row,) = meet(OBJECTIVE, one, other, seed=0).tasks
+    one, other = competitor("one", [1] * 4 + [0] * 6), competitor("other", [0] * 10)
+    (row,) = compare_pair(OBJECTIVE, one, other, seed=0).tasks
     assert row.difference.low > 0
     assert row.p_value > 0.05
     assert row.outcome == "open"
@@ -87,27 +90,30 @@ def test_few_differing_answers_prove_nothing_whatever_the_bootstrap_says() -> No
     [(190, "one beats other in arc/acc: 95.0 % against 50.0 %"), (104, "one and other are not shown to differ")],
 )
 def test_the_sentence_says_what_was_found_and_what_could_have_been_seen(right: int, words: str) -> None:
-    one = fighter("one", [1] * right + [0] * (200 - right), trials=30)
-    other = fighter("other", [0, 1] * 100, trials=30)
-    meeting = meet(OBJECTIVE, one, other, seed=0)
-    sentence = quotable(meeting, (one, other))
+    one = competitor("one", [1] * right + [0] * (200 - right), trials=30)
+    other = competitor("other", [0, 1] * 100, trials=30)
+    comparison = compare_pair(OBJECTIVE, one, other, seed=0)
+    sentence = headline(comparison, (one, other))
     assert sentence.startswith("On 200 questions that nobody searched on, after 30 trials each, ")
     assert words in sentence
     assert "95% interval" in sentence
     assert "exact McNemar p = " in sentence
     assert "points in four cases of five." in sentence
-    assert "one against other" in next(iter(lines((meeting,))))
+    assert "one against other" in next(iter(comparison_lines((comparison,))))
 
 
 def test_hostile_names_stay_in_their_cell() -> None:
-    one, other = fighter("<img src=x>|", [1, 0]), fighter("b\n| c", [0, 1])
-    table = duel_table((one, other), (meet(OBJECTIVE, one, other, seed=0),))
+    one, other = competitor("<img src=x>|", [1, 0]), competitor("b\n| c", [0, 1])
+    table = duel_table((one, other), (compare_pair(OBJECTIVE, one, other, seed=0),))
     assert "<img" not in table
     assert "\n| c" not in table
 
 
 def duel_study(home: Path, **changes: Any) -> Path:
-    document = yaml.safe_load(tiny_study(trials=2, mask_seeds=2)) | {"study": "meeting", "tracking": {"mlflow": None}}
+    document = yaml.safe_load(tiny_study(trials=2, mask_seeds=2)) | {
+        "study": "comparison",
+        "tracking": {"mlflow": None},
+    }
     document["families"]["dare"] = {**document["families"].pop("ties"), "merge_method": "dare_ties"}
     path = home / "study.yaml"
     path.write_text(yaml.safe_dump(document | changes, sort_keys=False))
@@ -134,9 +140,9 @@ def test_recipes_as_they_are_meet_without_a_search(tiny_models: Path, tmp_path: 
     assert "over 3 random masks, " in told
     assert "trials each" not in told
     facts = json.loads((out / "duel.json").read_text())
-    names = [one["name"] for one in facts["contestants"]]
+    names = [one["name"] for one in facts["competitors"]]
     assert names == ["dare", "slerp", "base", "math", "science", "equal weights", "task arithmetic"]
-    assert [len(one["seeds"]) for one in facts["contestants"]] == [3, 1, 1, 1, 1, 1, 1]
+    assert [len(one["seeds"]) for one in facts["competitors"]] == [3, 1, 1, 1, 1, 1, 1]
     assert not (out / "families").exists()
     assert "data-figure" in (out / "duel.html").read_text()
     assert facts["quote"] in (out / "duel.md").read_text()
@@ -154,12 +160,12 @@ def test_searched_families_get_the_same_budget_and_questions(tiny_models: Path, 
     assert (code, err) == (0, "")
     assert "after 2 trials each" in told
     facts = json.loads((out / "duel.json").read_text())
-    contestants = [one for one in facts["contestants"] if one["kind"] == "family"]
-    assert {one["name"]: one["trials"] for one in contestants} == {"slerp": 2, "dare": 2}
-    assert {one["recipe"]["merge_method"] for one in contestants} == {"slerp", "dare_ties"}
+    competitors = [one for one in facts["competitors"] if one["kind"] == "family"]
+    assert {one["name"]: one["trials"] for one in competitors} == {"slerp": 2, "dare": 2}
+    assert {one["recipe"]["merge_method"] for one in competitors} == {"slerp", "dare_ties"}
     for family in ("slerp", "dare"):
         assert (out / "families" / family / "report.html").is_file()
-    assert {row["questions"] for meeting in facts["meetings"] for row in meeting["tasks"]} == {12}
+    assert {row["questions"] for comparison in facts["comparisons"] for row in comparison["tasks"]} == {12}
 
 
 @pytest.mark.parametrize(

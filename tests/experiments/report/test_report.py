@@ -14,12 +14,19 @@ import pytest
 import yaml
 
 from evals.errors import DataError
-from experiments.report.cost import saved
+from experiments.report.cost import savings
 from experiments.report.depth import curves
 from experiments.report.importance import importances
 from experiments.report.page import report_page, write_report
-from experiments.report.questions import Judged, QuestionMap, TaskMap, Text, _text, question_map
-from experiments.report.study_facts import StudyFacts, gather
+from experiments.report.questions import (
+    QuestionDifference,
+    QuestionsWonAndLost,
+    QuestionText,
+    TaskQuestions,
+    _text,
+    questions_won_and_lost,
+)
+from experiments.report.study_facts import StudyFacts, gather_facts
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
 from search.scoring.resources import Bench
@@ -43,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Pat
 
 @pytest.fixture(scope="module")
 def facts(finished: Path) -> StudyFacts:
-    return gather(finished)
+    return gather_facts(finished)
 
 
 class _Elements(HTMLParser):
@@ -85,15 +92,15 @@ def test_the_page_loads_nothing(finished: Path) -> None:
 
 def test_hostile_names_prompts_and_answers_stay_text(facts: StudyFacts) -> None:
     assert facts.verdict is not None
-    entries = tuple(
+    scorings = tuple(
         replace(e, record=replace(e.record, name=HOSTILE, family=HOSTILE, reason=HOSTILE, params={HOSTILE: HOSTILE}))
-        for e in facts.entries
+        for e in facts.scorings
     )
     scores = {HOSTILE if name == facts.verdict.winner else name: of for name, of in facts.verdict.scores.items()}
     verdict = replace(facts.verdict, winner=HOSTILE, family=HOSTILE, scores=scores, recipe_yaml=HOSTILE, ended=HOSTILE)
-    judged = Judged(HOSTILE, HOSTILE, 1.0, 0.0, 1.0, Text(HOSTILE, (HOSTILE, "b"), HOSTILE))
-    found = QuestionMap(HOSTILE, (TaskMap(HOSTILE, False, (judged,), (judged,), 0),), HOSTILE)
-    page = report_page(replace(facts, entries=entries, verdict=verdict), found)
+    judged = QuestionDifference(HOSTILE, HOSTILE, 1.0, 0.0, 1.0, QuestionText(HOSTILE, (HOSTILE, "b"), HOSTILE))
+    found = QuestionsWonAndLost(HOSTILE, (TaskQuestions(HOSTILE, False, (judged,), (judged,), 0),), HOSTILE)
+    page = report_page(replace(facts, scorings=scorings, verdict=verdict), found)
     whole, plain = _Elements(page), report_page(facts, None)
     assert whole.tags.count("script") == _Elements(plain).tags.count("script") == 3
     assert not {"img", "a href"} & set(whole.tags)
@@ -113,7 +120,7 @@ def test_an_unfinished_study_has_a_report_too(facts: StudyFacts) -> None:
 
 
 def test_questions_won_and_lost_have_their_text(facts: StudyFacts) -> None:
-    found = question_map(facts)
+    found = questions_won_and_lost(facts)
     assert found is not None
     assert found.remark == ""
     for task in found.tasks:
@@ -131,13 +138,13 @@ def test_questions_whose_data_are_gone_are_told_by_id(facts: StudyFacts, monkeyp
         raise DataError("data: must be there, got none")
 
     monkeypatch.setattr(Bench, "tasks", property(gone))
-    found = question_map(facts)
+    found = questions_won_and_lost(facts)
     assert found is not None
-    assert found.remark.startswith("the questions' texts are not at hand: data: must be there, got none; ")
+    assert found.remark.startswith("the questions' texts are missing: data: must be there, got none; ")
     assert "'mergesearch report STUDY --data DIR'" in found.remark
     assert "must be there" in report_page(facts, found)
     with pytest.raises(DataError, match="must be there"):
-        question_map(facts, Path("elsewhere"))
+        questions_won_and_lost(facts, Path("elsewhere"))
     assert places == [facts.study.file.evaluate.data, str(Path("elsewhere").resolve())]
 
 
@@ -175,10 +182,10 @@ def test_texts_are_shown_from_a_folder_that_moved_after_the_search(tmp_path: Pat
         return without_scripts((root / "report.html").read_text())
 
     assert run("report", root)[0] == 0
-    assert "texts are not at hand" in page()
+    assert "texts are missing" in page()
     assert not re.search(r"Which number of the \w+ follows \d+\?", page())
     assert run("report", root, "--data", moved) == (0, f"report: {root / 'report.html'}\n", "")
-    assert "texts are not at hand" not in page()
+    assert "texts are missing" not in page()
     assert len(re.findall(r"</span>Which number of the \w+ follows \d+\?</summary>", page())) == 6
     table = pd.read_csv(root / "tables" / "questions.csv")
     assert len(table) == 6
@@ -188,9 +195,9 @@ def test_texts_are_shown_from_a_folder_that_moved_after_the_search(tmp_path: Pat
 
 
 def test_a_headline_leaves_out_what_prompts_put_around_a_question() -> None:
-    assert Text("Question: Why?\nAnswer:", (), "").headline == "Why?"
-    assert Text("Q: Is vitamin A: good\nA:", (), "").headline == "Is vitamin A: good"
-    assert Text("", ("one", "two"), "").headline == "one / two"
+    assert QuestionText("Question: Why?\nAnswer:", (), "").headline == "Why?"
+    assert QuestionText("Q: Is vitamin A: good\nA:", (), "").headline == "Is vitamin A: good"
+    assert QuestionText("", ("one", "two"), "").headline == "one / two"
 
 
 def test_a_text_whose_choices_are_beginnings_is_told_with_the_right_one() -> None:
@@ -202,7 +209,7 @@ def test_a_text_whose_choices_are_beginnings_is_told_with_the_right_one() -> Non
         doc_to_choice = staticmethod(lambda _: ["Ann said that Ann", "Ann said that Bea"])
         get_config = staticmethod(lambda name: name)
 
-    assert _text(Winogrande, {"answer": "2"}) == Text(
+    assert _text(Winogrande, {"answer": "2"}) == QuestionText(
         "… was taller.", ("Ann said that Ann", "Ann said that Bea"), "Ann said that Bea"
     )
 
@@ -233,8 +240,8 @@ def test_few_trials_tell_no_importances(facts: StudyFacts) -> None:
 def test_racing_saves_what_a_stopped_trial_was_not_asked(facts: StudyFacts) -> None:
     (first, *_) = facts.trials
     stopped = replace(first, asked=8, record=replace(first.record, state="stopped", parts={"score": 2.0}))
-    others = tuple(e for e in facts.entries if e.record.kind != "trial")
-    account = saved(replace(facts, entries=(*others, stopped)))
+    others = tuple(e for e in facts.scorings if e.record.kind != "trial")
+    account = savings(replace(facts, scorings=(*others, stopped)))
     assert (account.stopped, account.questions, account.questions_share) == (1, 24, 0.75)
     assert account.seconds == pytest.approx(6.0)
 

@@ -10,27 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.errors import InputError
-from experiments.reproduce.card.card_text import Page, clean, read_page
-from experiments.reproduce.card.claimed_scores import Claims, find_claims
-from experiments.reproduce.card.front_matter import read_front
+from experiments.reproduce.card.card_text import CardText, clean, read_card_text
+from experiments.reproduce.card.claimed_scores import PublishedScores, find_published_scores
+from experiments.reproduce.card.front_matter import read_front_matter
 from experiments.reproduce.card.recipes import find_recipes
-from experiments.reproduce.chain import arrange
+from experiments.reproduce.chain import order_recipes
 from merge.recipe.schema import Recipe
 
 CARDS = Path(__file__).parent / "cards"
 
 
 def recipes_of(text: str) -> list[Recipe]:
-    page = Page("card.md", text)
-    return [found.recipe for found in find_recipes(page, read_front(page).end)]
+    page = CardText("card.md", text)
+    return [found.recipe for found in find_recipes(page, read_front_matter(page).end)]
 
 
-def claims_of(text: str, column: str | None = None) -> Claims:
-    page = Page("card.md", text)
-    return find_claims(page, read_front(page), column)
+def claims_of(text: str, column: str | None = None) -> PublishedScores:
+    page = CardText("card.md", text)
+    return find_published_scores(page, read_front_matter(page), column)
 
 
-def told(claims: Claims) -> dict[tuple[str, str, int | None], float]:
+def told(claims: PublishedScores) -> dict[tuple[str, str, int | None], float]:
     """Return task, metric and shots of each claim with its score in percent."""
     return {
         (score.asked.task, score.asked.metric, score.asked.shots): round(100 * score.value, 2)
@@ -120,8 +120,8 @@ def test_the_block_expansion_is_read_with_its_filters_and_its_leaderboard() -> N
 
 
 def test_a_chain_of_merges_is_built_in_order() -> None:
-    page = Page("card.md", card("slerp-chain"))
-    chain = arrange(find_recipes(page), place="card.md", number=None, mapped={})
+    page = CardText("card.md", card("slerp-chain"))
+    chain = order_recipes(find_recipes(page), place="card.md", number=None, mapped={})
     assert [stage.references() for stage in chain.stages] == [
         ("example/phi-dpo", "example/phi-hermes"),
         ("example/phi-psy", "example/phi-aana"),
@@ -132,21 +132,21 @@ def test_a_chain_of_merges_is_built_in_order() -> None:
 
 
 def test_a_mapped_model_of_a_chain_is_not_built() -> None:
-    page = Page("card.md", card("slerp-chain"))
+    page = CardText("card.md", card("slerp-chain"))
     mapped = {"example/merge-one": "here", "example/merge-two": "there"}
-    chain = arrange(find_recipes(page), place="card.md", number=3, mapped=mapped)
+    chain = order_recipes(find_recipes(page), place="card.md", number=3, mapped=mapped)
     assert [stage.references() for stage in chain.stages] == [("example/merge-one", "example/merge-two")]
 
 
 def test_a_page_with_four_recipes_asks_which_one_is_meant() -> None:
-    page = Page("tutorial.md", card("tutorial"))
+    page = CardText("tutorial.md", card("tutorial"))
     found = find_recipes(page)
     assert [one.recipe.merge_method for one in found] == ["slerp", "ties", "dare_ties", "passthrough"]
     with pytest.raises(
         InputError, match=r"tutorial.md: must hold one recipe, got 4: 1: slerp .*choose with --recipe N"
     ):
-        arrange(found, place=page.name, number=None, mapped={})
-    assert arrange(found, place=page.name, number=3, mapped={}).stages[0].merge_method == "dare_ties"
+        order_recipes(found, place=page.name, number=None, mapped={})
+    assert order_recipes(found, place=page.name, number=3, mapped={}).stages[0].merge_method == "dare_ties"
 
 
 def test_the_row_of_a_table_with_several_models_can_be_chosen() -> None:
@@ -174,10 +174,10 @@ def test_two_metrics_of_one_task_and_the_subjects_are_read() -> None:
     ("name", "count", "first"), [("llama3-merge-biomed", 12, 59.39), ("openchat-40-layers", 6, 59.61)]
 )
 def test_the_saved_pages_are_read(shared: Path, name: str, count: int, first: float) -> None:
-    page = read_page(str(shared / "cards" / f"{name}.txt"))
-    front = read_front(page)
+    page = read_card_text(str(shared / "cards" / f"{name}.txt"))
+    front = read_front_matter(page)
     assert len(find_recipes(page, front.end)) == 1
-    claims = find_claims(page, front)
+    claims = find_published_scores(page, front)
     assert len(claims.scores) == count
     assert round(100 * claims.scores[0].value, 2) == first
 
@@ -224,7 +224,7 @@ def test_a_saved_html_page_is_read() -> None:
 
 def test_parameters_that_mergekit_ignores_are_left_out_with_a_note() -> None:
     text = "```yaml\nmerge_method: linear\nmodels:\n- {model: a/b, parameters: {weight: 1, density: 0.5}}\n```"
-    (found,) = find_recipes(Page("card.md", text))
+    (found,) = find_recipes(CardText("card.md", text))
     assert found.notes == ("linear takes no 'density': left out",)
 
 
@@ -288,8 +288,8 @@ def test_a_card_without_a_usable_recipe_is_refused_in_one_family_of_errors(text:
     st.lists(st.sampled_from([*"ab:-|{}[]#`'\" .01", "\n", "merge_method: ", "models:", "- model: ", "ARC ", "---"]))
 )
 def test_no_text_breaks_the_reader(parts: list[str]) -> None:
-    page = Page("card.md", clean("".join(parts).encode()))
-    front = read_front(page)
-    find_claims(page, front)
+    page = CardText("card.md", clean("".join(parts).encode()))
+    front = read_front_matter(page)
+    find_published_scores(page, front)
     with suppress(InputError):
         find_recipes(page, front.end)
