@@ -26,7 +26,7 @@ from search.owners import Owner
 from search.patience import Patience
 from search.storage.codec import RECORD
 
-OWNER, LEARNED = "owner", "baseline"
+OWNER = "owner"
 _BEAT, _LEADER, _OPEN, _CLOSED, _STANDS = "beat", "leader", "open", "closed", "stands"
 
 

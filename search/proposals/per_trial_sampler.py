@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.proposals.warm_start import Warm, read_warm_start
-from search.samplers import SamplerContext, make_sampler
+from search.samplers import SamplerContext, make_sampler, proposal_seed
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 
@@ -72,8 +71,7 @@ class PerTrialSampler(BaseSampler):
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if self._current is None or self._current[0] != trial.number:
-            seed = int(np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0])
-            self._current = trial.number, self._make(seed)
+            self._current = trial.number, self._make(proposal_seed(self._seed, trial.number))
             self._drawn = set()
             self._given = trial.system_attrs.get("fixed_params", {})
         return self._current[1]

@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from search.errors import StudyError
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from search.space.search_space import SearchSpace
+
+LEARNED = "baseline"
+"""User attribute of a finished trial that no sampler proposed: a scored recipe that samplers learn from."""
 
 Arguments = Mapping[str, float | int | bool | str]
 """Arguments of a sampler, by its own names."""
@@ -55,6 +60,11 @@ class SamplerContext:
     objectives: int = 1
     sources: Sequence[Known] = ()
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def proposal_seed(study_seed: int, number: int) -> int:
+    """Return the seed of the proposal of one trial."""
+    return int(np.random.SeedSequence((study_seed, number)).generate_state(1)[0])
 
 
 def sampler_names() -> tuple[str, ...]:

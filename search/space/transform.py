@@ -63,10 +63,23 @@ class Box:
             values[name] = self.choices[name][index]
         return values
 
-    def encode(self, values: Mapping[str, Scalar]) -> Point:
-        """Return the place of some values; a dimension without one stands in its middle, a choice at its first."""
-        numbers = [_scaled(self.distributions[n], values[n]) if n in values else 0.5 for n in self.numbers]
-        chosen = [_index(self.choices[n], values[n]) if n in values else 0 for n in self.choices]
+    def encode(self, values: Mapping[str, Scalar], otherwise: Point | None = None) -> Point:
+        """Return where some values lie.
+
+        Args:
+            values: By full name.
+            otherwise: Where dimensions without a value lie; unset: in the middle, and at the first of the choices.
+        """
+        if otherwise is None:
+            otherwise = Point(np.full(len(self.numbers), 0.5), (0,) * len(self.choices))
+        numbers = [
+            _scaled(self.distributions[name], values[name]) if name in values else number
+            for name, number in zip(self.numbers, otherwise.numbers, strict=True)
+        ]
+        chosen = [
+            _index(self.choices[name], values[name]) if name in values else index
+            for name, index in zip(self.choices, otherwise.choices, strict=True)
+        ]
         return Point(np.array(numbers), tuple(chosen))
 
 

@@ -20,12 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evals.tasks.sampling import Question
 from search.archive import BATCH, Archive
-from search.claims import LEARNED, Claims
+from search.claims import Claims
 from search.errors import StoreError
 from search.lean import LeanStorage
 from search.locks import JournalLock, across_hosts, make_lock
 from search.patience import Patience, said, shown
 from search.results.outcome import Failed, Part, Scored
+from search.samplers import LEARNED
 from search.storage.codec import RECORD, pack, unpack
 from search.storage.write_ahead import WriteAhead, settling
 from search.study.study import FREE, LoadedStudy, completed, differences

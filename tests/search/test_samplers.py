@@ -145,27 +145,37 @@ def test_cmaes_begins_where_an_earlier_study_ended() -> None:
     assert warm > cold / 2
 
 
-def test_cmaes_goes_on_after_a_restart_as_if_nothing_had_happened() -> None:
-    space = spaces(two=TWO)
+@pytest.mark.parametrize("document", [TWO, MIXED])
+def test_cmaes_made_anew_for_every_trial_proposes_what_one_that_ran_through_does(document: dict[str, Any]) -> None:
+    """Three trials are under way at a time, come back in another order, and some fail."""
+    space = spaces(one=document)
 
-    def proposals(*, restart: bool) -> list[dict[str, Any]]:
+    def proposals(*, anew: bool) -> list[dict[str, Any]]:
         study = optuna.create_study(direction="maximize")
         memo: dict[str, Any] = {}
-        asked = []
-        for number in range(20):
-            if restart and number == 11:
-                memo = {}
-            kept = memo
-            study.sampler = PerTrialSampler(
-                lambda s, kept=kept: make_sampler("cmaes", SamplerContext(space, 20, s, 0, memo=kept), {}),  # type: ignore[misc]
-                0,
-            )
+        study.sampler = PerTrialSampler(
+            lambda s: make_sampler("cmaes", SamplerContext(space, 60, s, 0, memo={} if anew else memo), {}), 0
+        )
+        asked, running = [], []
+        for number in range(60):
             trial = study.ask()
             asked.append(dict(space.suggest(trial).values))
-            study.tell(trial, near(asked[-1]))
+            running.append((trial, near(asked[-1])))
+            if len(running) == 3:
+                done, value = running.pop(number % 2)
+                failed = number % 7 == 3
+                study.tell(done, None if failed else value, optuna.trial.TrialState.FAIL if failed else None)
         return asked
 
-    assert proposals(restart=True) == proposals(restart=False)
+    assert proposals(anew=True) == proposals(anew=False)
+
+
+@pytest.mark.parametrize("weight", [NUMBER, {"low": 0, "high": 8, "int": True}])
+def test_cmaes_reaches_the_edge_of_a_range(weight: dict[str, Any]) -> None:
+    models = [{"model": name, "parameters": {"weight": weight}} for name in "abc"]
+    space = spaces(one={"merge_method": "linear", "models": models})
+    asked = run("cmaes", space, lambda values: float(sum(values.values())), 120)
+    assert max(sum(one[f"models.{name}.weight"] for name in "abc") for one in asked) == 3 * weight["high"]
 
 
 def test_brute_force_asks_every_candidate_once() -> None:
