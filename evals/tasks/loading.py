@@ -24,25 +24,21 @@ _log = logging.getLogger(__name__)
 
 
 class TaskSpec(BaseModel):
-    """One task of a study or suite, as a user writes it.
+    """One task of a study or suite, as a user writes it."""
 
-    Attributes:
-        task: Name of an lm-eval task, group or tag, or of an embedded task (``mini_*``).
-        metric: What to judge by; unset takes the task's first metric.
-        num_fewshot: Examples in the prompt; unset keeps the task's own number. As in lm-eval, a task that says 0
-            stays at 0.
-        fewshot: ``official`` draws examples anew for every question as lm-eval does; ``fixed`` shows all questions
-            the same ones, which is several times cheaper and another score: for searching only.
-        weight: Share in a study's objective.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     task: str = Field(min_length=1)
+    """Name of an lm-eval task, group or tag, or of an embedded task (``mini_*``)."""
     metric: str | None = None
+    """Metric to judge by, such as ``acc_norm``, ``gold_prob``, ``gold_bits_per_byte``; unset: the first of the task."""
     num_fewshot: int | None = Field(default=None, ge=0)
+    """Examples in the prompt; unset: the task's own number. As in lm-eval, a task that says 0 stays at 0."""
     fewshot: Literal["official", "fixed"] = "official"
+    """``official`` draws examples anew for every question, as lm-eval does. ``fixed`` shows every question the same:
+    several times cheaper and another score, so for searching only."""
     weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """Share in the study's objective; 0 measures the task without counting it."""
 
 
 class Opened(NamedTuple):

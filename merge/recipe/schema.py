@@ -49,74 +49,100 @@ Settings = dict[StrictStr, Any]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
 
 class ListedModel(_Part):
     """An entry of ``models:``."""
 
     model: Reference
+    """Folder or hub id, ``path[@revision][+lora[@revision]]``."""
     parameters: Settings | None = None
+    """Parameters of the merge method for this model alone."""
 
 
 class Source(_Part):
     """An entry of ``sources:``: layers of one model."""
 
     model: Reference
+    """Folder or hub id, ``path[@revision][+lora[@revision]]``."""
     layer_range: tuple[StrictInt, StrictInt]
+    """First layer, and the one after the last."""
     parameters: Settings | None = None
+    """Parameters of the merge method for these layers alone."""
     residual_weight: float | None = None
+    """mergekit's key, taken and without effect."""
 
 
 class Slice(_Part):
     """An entry of ``slices:``: as many layers as each of its sources has."""
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """Layers that are merged with each other; several sources have the same number of layers."""
     base_model: Reference | None = None
+    """Base model of this slice; unset: the recipe's."""
     parameters: Settings | None = None
+    """Parameters of the merge method for this slice."""
 
 
 class Module(_Part):
     """An entry of ``modules:``: one part of a model of several."""
 
     models: tuple[ListedModel, ...] | None = None
+    """Models that are merged whole."""
     slices: tuple[Slice, ...] | None = None
+    """Layers that are merged or stacked, from the first to the last."""
     parameters: Settings | None = None
+    """Parameters of the merge method for this module."""
 
 
 class TokenSettings(_Part):
     """Where the embedding of one token comes from."""
 
     source: Any = None
+    """A model reference, or mergekit's mapping with ``kind``; unset: every model that has the token."""
     force: StrictBool = False
+    """Take it from the source for the models that have the token too."""
 
 
 class TokenizerSettings(_Part):
     """The ``tokenizer:`` block."""
 
     source: StrictStr = "union"
+    """``union``, ``base``, or a model reference."""
     tokens: dict[StrictStr, TokenSettings] | None = None
+    """Exceptions for single tokens, by token."""
     pad_to_multiple_of: Annotated[StrictInt, Field(gt=0)] | None = None
+    """Rows are added to the embedding until their number is a multiple of this."""
 
 
 class Recipe(_Part):
-    """A merge recipe, mergekit's YAML document.
-
-    Fields that a recipe leaves out are None. `name` lets other documents of the same file refer to this one.
-    """
+    """A merge recipe, mergekit's YAML document. Fields that a recipe leaves out are None."""
 
     merge_method: StrictStr
+    """Name of the merge method; ``mergesearch list methods`` lists them."""
     base_model: Reference | None = None
+    """Model that task vectors are taken from; for slerp the model at ``t: 0``."""
     models: tuple[ListedModel, ...] | None = None
+    """Models that are merged whole; instead of slices and modules."""
     slices: tuple[Slice, ...] | None = None
+    """Layers that are merged or stacked, from the first to the last; instead of models and modules."""
     modules: dict[StrictStr, Module] | None = None
+    """Parts of a model of several, such as a vision tower, each with models or slices of its own, by name."""
     parameters: Settings | None = None
+    """Parameters of the merge method for all models."""
     dtype: Dtype | None = None
+    """Data type that the merged model is written in; mergekit's reading (``--compat mergekit``) also computes in it."""
     out_dtype: Dtype | None = None
+    """Data type that the merged model is written in, where it differs from ``dtype``."""
     tokenizer_source: StrictStr | None = None
+    """Where the tokenizer comes from: ``union``, ``base``, or a model reference."""
     tokenizer: TokenizerSettings | None = None
+    """Where the tokenizer comes from, in detail; instead of tokenizer_source."""
     chat_template: StrictStr | None = None
+    """Chat template of the merged model: ``auto``, a known name, or Jinja text."""
     name: StrictStr | None = None
+    """Name by which other documents of the same file refer to this one's result."""
     _place: str = PrivateAttr(default="recipe")
 
     @property
