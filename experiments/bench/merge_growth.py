@@ -1,8 +1,12 @@
-"""Memory and time of `mergesearch merge` from 10 million to a billion parameters, on random weights of a llama's shape.
+"""How time and memory of ``mergesearch merge`` grow from 10 million to a billion parameters.
 
     python -m experiments.bench.merge_growth --work DIR
 
-Three models of each size are made below the folder (6 GB at the largest), merged, and deleted.
+No peer: it shows that peak memory follows the largest tensor, not the model. Takes about 6 minutes and 10 GB of disk;
+in its smallest form, ``--sizes 10M``, 15 seconds.
+
+Three models of each size, random weights in a llama's shape, are made below the folder, merged by three methods, and
+deleted.
 """
 
 import argparse
@@ -103,7 +107,7 @@ def rows(name: str, size: Size, folder: Path, repeats: int) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="folder for up to 10 GB; deleted afterwards")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--sizes", default=",".join(SIZES))

@@ -1,13 +1,17 @@
-"""Pairs each merge method in memory with a copy of the same bytes, in turn, in one process; CPU time, one thread.
+"""CPU time of merging one candidate into a live model, for every method, one thread.
 
     python -m experiments.bench.merge_in_memory BASE --adapters DIR DIR
 
-A candidate after the first reads its parents and writes the live model. The floor is the time that copying as many
-bytes takes with torch, on large pages as the parents are, measured before and after each candidate. Of both the
-quickest of all repeats counts: what else the machine does can only add to either. Candidates change weights (and t,
-epsilon, select_topk), the rows "new density" also the density, and with it thresholds and norms; they follow three
-other densities, after which all entries are in order. The peer is the same method as it is usually written: tensor by
-tensor with whole-tensor operations, a top-k per parent and candidate.
+Peers: a plain copy of as many bytes as the candidate reads and writes (the floor), and the method as it is usually
+written: tensor by tensor with whole-tensor operations, a top-k per parent and candidate.
+
+Takes about 15 minutes for models of 135M parameters, most of it the usual way; without it (``--no-peer``) 6 minutes.
+In its smallest form: ``--methods linear --dtypes bfloat16 --no-peer``, 15 seconds.
+
+A candidate after the first reads its parents and writes the live model. The copy is torch's, on large pages as the
+parents are, timed before and after each candidate. Of both the quickest of all repeats counts, since other load on the
+machine can only add to either. Candidates change weights (and t, epsilon, select_topk); in the rows "new density" also
+the density, and with it thresholds and norms, after three other densities have filled the caches.
 """
 
 import argparse
@@ -21,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.bench.merge_to_disk import make_parents
+from experiments.bench.support.parents import write_fine_tunes
 from experiments.bench.support.process import machine
 from merge.execution.live_state import new_live_model
 from merge.memory.large_pages import Arena
@@ -207,7 +211,7 @@ def main() -> None:
     print(machine())
     for dtype in given.dtypes:
         with tempfile.TemporaryDirectory() as scratch:
-            make_parents(given.base, given.adapters, Path(scratch), dtype)
+            write_fine_tunes(given.base, given.adapters, Path(scratch), dtype)
             print(f"\n{dtype}\n\n| method | fine-tunes | first, s | later, s | x copy | usual way, s |")
             print("| --- | --- | --- | --- | --- | --- |")
             for row in rows(Path(scratch), dtype, given.methods, given.repeats, peer=not given.no_peer):

@@ -1,10 +1,16 @@
-"""Pairs `mergesearch merge` with `mergekit-yaml`: same recipe, processes of their own, in turn (A B A B).
+"""Time and memory of merging to a folder: ``mergesearch merge`` against mergekit's ``mergekit-yaml``.
 
     python -m experiments.bench.merge_to_disk BASE --adapters DIR DIR --mergekit ENV/bin/mergekit-yaml
 
+Peer: mergekit in an environment of its own; without ``--mergekit`` only our side is measured. Seven recipes in bfloat16
+and float32. Both tools run the same recipe as processes of their own, in turn (A B A B); the median counts.
+
+Takes about 20 minutes for models of 135M parameters, 3 GB of disk; ours alone 4 minutes. In its smallest form:
+``--dtypes bfloat16 --only linear --repeats 1``, half a minute.
+
 The fine-tunes are made first: the base with each adapter folded in, and the base with noise as the third. Wall clock
-is from the start of the process to its exit, imports included. Anonymous memory is what no file backs: mapped
-checkpoints are not in it. Without `--mergekit` only our side is measured.
+runs from the start of a process to its exit, imports included. Anonymous memory is memory that no file backs, so that
+mapped checkpoints do not count.
 """
 
 import argparse
@@ -12,22 +18,17 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
 
+from experiments.bench.support.parents import write_fine_tunes
 from experiments.bench.support.process import Cost, machine, middle, run
-from merge.merger import Merger
-from merge.recipe.schema import Recipe
 
 DTYPES = ("bfloat16", "float32")
-NOISE = 0.02
-"""Standard deviation of the third fine-tune's difference, relative to each tensor's own."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +66,6 @@ CASES = [
 ]
 
 
-def make_parents(base: Path, adapters: Sequence[Path], folder: Path, dtype: str) -> Path:
-    """Write the base and its three fine-tunes in one dtype."""
-    sources = [str(base), *(f"{base}+{adapter}" for adapter in adapters)]
-    for name, source in zip(("base", "tuned1", "tuned2"), sources, strict=True):
-        document = {"merge_method": "passthrough", "models": [{"model": source}], "dtype": dtype}
-        Merger().merge_to_folder(Recipe.from_mapping(document, place=name), folder / name)
-    shutil.copytree(folder / "base", folder / "tuned3")
-    noise = torch.Generator().manual_seed(0)
-    tensors = load_file(folder / "base" / "model.safetensors")
-    for name, tensor in tensors.items():
-        change = torch.randn(tensor.shape, generator=noise) * tensor.float().std(unbiased=False) * NOISE
-        tensors[name] = (tensor.float() + change).to(tensor.dtype)
-    save_file(tensors, folder / "tuned3" / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
 def measure(case: Case, parents: Path, mergekit: str | None, repeats: int) -> tuple[Cost, Cost | None]:
     """Run both tools in turn on one recipe."""
     recipe, out, log = parents / "recipe.yaml", parents / "out", parents / "log"
@@ -115,7 +100,7 @@ def mb(size: int) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path, help="folder of the base model")
     parser.add_argument("--adapters", type=Path, nargs=2, required=True, metavar="DIR", help="two LoRA adapters of it")
     parser.add_argument("--mergekit", metavar="PATH", help="mergekit-yaml of another environment")
@@ -131,7 +116,7 @@ def main() -> None:
     only = {method for method in arguments.only.split(",") if method}
     for dtype in arguments.dtypes.split(","):
         with tempfile.TemporaryDirectory(prefix="merge-to-disk-", dir=arguments.work) as scratch:
-            parents = make_parents(arguments.base.resolve(), arguments.adapters, Path(scratch), dtype)
+            parents = write_fine_tunes(arguments.base.resolve(), arguments.adapters, Path(scratch), dtype)
             os.sync()  # else the system still writes the parents while the first merges are timed
             for case in CASES:
                 if not only or case.method in only:

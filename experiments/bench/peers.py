@@ -1,16 +1,20 @@
-"""Our search against what people write today, at equal CPU time and equal questions.
+"""A whole search against the loop that people write today, at equal CPU time and on equal questions.
 
     OMP_NUM_THREADS=1 python -m experiments.bench.peers BASE DATA --adapters MATH SCIENCE --mergekit PATH
 
-Four contenders look for the best merge of two fine-tunes of one base, over the families of the study math-science:
-ours as it is, ours without racing, ours with random proposals and no racing, and Optuna's TPE in a loop that writes
-every candidate to disk and calls lm-eval's ``simple_evaluate`` with HFLM on it. The clock is the CPU time of the
-contender's process and its children from its start, so that other work on the machine costs nobody anything; imports,
-prompts and our baselines are on it. Who is scoring a candidate when the time is up may end it.
+Peer: Optuna's TPE in a loop that writes every candidate to disk with mergekit and calls lm-eval's ``simple_evaluate``
+with ``HFLM``. Ours runs as it is, without racing, and with random proposals and no racing.
 
-The loop names its best by search score. Ours names, as a search does, the best of its three first and of the merges
-among its baselines on the selection questions. All that were named are scored by the same judge on test questions that
-none has seen; this, and naming, is not on the clock. Folders of parents are written before.
+Takes 4 x ``--minutes`` of CPU time for each seed, and a few minutes more: 25 minutes as called above. In its smallest
+form, ``--minutes 1 --task arc_easy gold_prob 0 8,8,8``, 6 minutes.
+
+All four look for the best merge of two fine-tunes of one base, over the families of the study math-science. The clock
+is the CPU time of the contender's process and its children from its start, imports, prompts and our baselines included,
+so that other load on the machine does not count. A candidate that is being scored when the time is up is finished.
+
+The loop names its best candidate by search score. Ours names, as a search does, the best of its three finalists and of
+the merges among its baselines on the selection questions. All named recipes are scored by one scorer on test questions
+that none has seen; this, and naming, is not on the clock. Folders of parents are written before.
 """
 
 import argparse
@@ -30,10 +34,10 @@ from typing import Any
 import yaml
 
 from evals.reference_run import write_task
-from experiments.bench.support.contenders import Entry, Outcome, Task
+from experiments.bench.support.contenders import ContenderResult, ContenderTask, ScoredRecipe
+from experiments.bench.support.parents import write_parent
 from experiments.bench.support.process import machine
 from experiments.bench.support.standings import HEAD, LOOP, Row
-from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
 from search.results.outcome import Part, Scored
@@ -59,14 +63,13 @@ def make_parents(base: str, adapters: Sequence[Path], folder: Path) -> dict[str,
     """Write base and fine-tunes as folders in float32; return the ready study's names for them."""
     sources = {BASE_NAME: base}
     sources |= {f"{BASE_NAME}+experiments/demo/adapters/{a.name}": f"{base}+{a}" for a in adapters}
-    found = {}
+    folders = {}
     for name, source in sources.items():
         out = folder / (Path(name).name if "+" in name else "base")
-        document = {"merge_method": "passthrough", "models": [{"model": source}], "dtype": "float32"}
         if not out.exists():
-            Merger().merge_to_folder(Recipe.from_mapping(document, place=name), out)
-        found[name] = str(out.resolve())
-    return found
+            write_parent(source, out, "float32")
+        folders[name] = str(out.resolve())
+    return folders
 
 
 def study_document(parents: Mapping[str, str], settings: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -88,16 +91,16 @@ def study_document(parents: Mapping[str, str], settings: argparse.Namespace, see
     return document
 
 
-def contend(task: Task, folder: Path) -> Outcome:
+def contend(task: ContenderTask, folder: Path) -> ContenderResult:
     """Run a contender in a process of its own; one that came to its end in an earlier run is not run again."""
     own = Path(task.folder)
-    told, found = folder / f"{own.name}-task.json", folder / f"{own.name}-outcome.json"
-    if found.exists() and json.loads(told.read_text("utf-8")) == asdict(task):
-        return _outcome(found)
+    task_file, outcome_file = folder / f"{own.name}-task.json", folder / f"{own.name}-outcome.json"
+    if outcome_file.exists() and json.loads(task_file.read_text("utf-8")) == asdict(task):
+        return _outcome(outcome_file)
     shutil.rmtree(own, ignore_errors=True)
-    told.write_text(json.dumps(asdict(task)), "utf-8")
+    task_file.write_text(json.dumps(asdict(task)), "utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.bench.support.contenders", str(told), str(found)],
+        [sys.executable, "-m", "experiments.bench.support.contenders", str(task_file), str(outcome_file)],
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -106,16 +109,16 @@ def contend(task: Task, folder: Path) -> Outcome:
     )
     if done.returncode:
         raise RuntimeError(f"{own.name} failed:\n" + "\n".join(done.stdout.splitlines()[-8:]))
-    return _outcome(found)
+    return _outcome(outcome_file)
 
 
-def _outcome(file: Path) -> Outcome:
+def _outcome(file: Path) -> ContenderResult:
     outcome = json.loads(file.read_text("utf-8"))
-    return Outcome(**{**outcome, "entries": [Entry(**entry) for entry in outcome["entries"]]})
+    return ContenderResult(**{**outcome, "recipes": [ScoredRecipe(**entry) for entry in outcome["recipes"]]})
 
 
-class Referee:
-    """Scores what was named, with one judge for all."""
+class FinalScorer:
+    """Scores the recipes that contenders name, with one scorer for all."""
 
     def __init__(self, document: Mapping[str, Any], folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -141,22 +144,22 @@ class Referee:
             self._known[key] = scored
         return self._known[key]
 
-    def named(self, outcome: Outcome, *, select: bool) -> Entry:
+    def named(self, outcome: ContenderResult, *, select: bool) -> ScoredRecipe:
         """Return the recipe that a contender names."""
-        trials = {entry.name: entry for entry in outcome.entries if entry.kind == "trial"}
+        trials = {entry.name: entry for entry in outcome.recipes if entry.kind == "trial"}
         first = order_finalists({name: entry.value for name, entry in trials.items()}, FINALISTS)
         if not select:
             return trials[first[0]]
         finalists = {name: trials[name] for name in first}
-        finalists |= {entry.name: entry for entry in outcome.entries if entry.name in self._merges}
+        finalists |= {entry.name: entry for entry in outcome.recipes if entry.name in self._merges}
         selection = {name: self.score(entry.recipe, "selection").value for name, entry in finalists.items()}
         return finalists[name_winner(selection, {name: entry.value for name, entry in finalists.items()})]
 
 
-def tasks_of(document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> dict[str, Task]:
+def tasks_of(document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> dict[str, ContenderTask]:
     """Return how each contender is set up, by name."""
     return {
-        name: Task(
+        name: ContenderTask(
             way="loop" if name == LOOP else "search",
             study={**document, "search": {**document["search"], **WAYS.get(name, {})}},
             folder=str(folder / f"run{number}"),
@@ -169,16 +172,16 @@ def tasks_of(document: dict[str, Any], settings: argparse.Namespace, folder: Pat
     }
 
 
-def play(seed: int, document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> list[Row]:
-    """Let all contenders search with one seed, and score what they name."""
+def run_seed(seed: int, document: dict[str, Any], settings: argparse.Namespace, folder: Path) -> list[Row]:
+    """Run all contenders with one seed and score what they name."""
     folder.mkdir(exist_ok=True)
-    referee, tasks = Referee(document, folder / "referee"), tasks_of(document, settings, folder)
-    referee.write_tasks(folder / "questions")
+    scorer, tasks = FinalScorer(document, folder / "scorer"), tasks_of(document, settings, folder)
+    scorer.write_tasks(folder / "questions")
     with ThreadPoolExecutor(settings.jobs) as pool:
         outcomes = dict(zip(tasks, pool.map(lambda task: contend(task, folder), tasks.values()), strict=True))
-    named = {name: referee.named(outcome, select=name != LOOP) for name, outcome in outcomes.items()}
-    tested = {name: referee.score(entry.recipe, "test") for name, entry in named.items()}
-    objective = referee.bench.objective
+    named = {name: scorer.named(outcome, select=name != LOOP) for name, outcome in outcomes.items()}
+    tested = {name: scorer.score(entry.recipe, "test") for name, entry in named.items()}
+    objective = scorer.bench.objective
     return [
         Row(
             seed,
@@ -187,19 +190,19 @@ def play(seed: int, document: dict[str, Any], settings: argparse.Namespace, fold
             named[name],
             tested[name].value,
             objective.difference(tested[name].results, tested[LOOP].results, seed=seed),
-            abs(named[name].value - referee.score(named[name].recipe, "search").value),
+            abs(named[name].value - scorer.score(named[name].recipe, "search").value),
         )
         for name, outcome in outcomes.items()
     ]
 
 
 def compare(settings: argparse.Namespace, scratch: Path) -> list[Row]:
-    """Let everyone play with every seed; print and keep a row for each."""
+    """Run all contenders with every seed; print and keep a row for each."""
     scratch.mkdir(parents=True, exist_ok=True)
     parents = make_parents(settings.base, [adapter.resolve() for adapter in settings.adapters], scratch)
     rows: list[Row] = []
     for seed in settings.seeds:
-        for row in play(seed, study_document(parents, settings, seed), settings, scratch / f"seed{seed}"):
+        for row in run_seed(seed, study_document(parents, settings, seed), settings, scratch / f"seed{seed}"):
             rows.append(row)
             print(row.line(), flush=True)
         if settings.json is not None:

@@ -1,15 +1,17 @@
-"""What racing saves, and what it costs, on the recorded answers of a study that was run with `race: false`.
+"""What racing saves and what it costs, replayed on the recorded answers of a study that was run with ``race: false``.
 
     python -m experiments.bench.racing runs/NAME/answers.csv --metric arc_easy=acc_norm --metric mmlu=acc
 
-Several recordings of the same questions may be given, such as those that ``peers.py`` leaves. Candidates race
-on the metric that decides, or with `--probability` on the right choice's probability. Next to our rule stand the tests
-that are usually taken: a paired t test, or McNemar's where answers are right or wrong, and Wilcoxon's.
+Peers: the tests that are usually taken, a paired t test (McNemar's where answers are right or wrong) and Wilcoxon's,
+each on questions in drawn and in learned order. No model is opened; takes 1 to 5 minutes, by the size of the recording.
+
+Several recordings of the same questions may be given, such as those that ``peers.py`` leaves. Candidates race on the
+metric that decides, or with ``--probability`` on the right choice's probability.
 
 Candidates run in random order against the best so far, which begins as the best baseline, on random parts of the
-questions. Two pools: near ties, whose objective is within `--near` of the best candidate's, and what is clearly worse.
-Shown are the share of questions asked, how many were stopped, how many of those were better than the one they were
-stopped by and by how much at most, and the regret: the best of the pool minus what the race found.
+questions. There are two pools: near ties, whose objective is within ``--near`` of the best candidate's, and clearly
+worse ones. Printed are the share of questions asked, how many candidates were stopped, how many of those were better
+than the one that stopped them and by how much at most, and the regret: the best of the pool minus the race's result.
 """
 
 import argparse

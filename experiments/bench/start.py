@@ -1,11 +1,12 @@
-"""Measures how long a study or an evaluation needs to its first forward pass, at its first start and at the next ones.
+"""Seconds from the start of a process to the model's first forward pass, at a first start and at later ones.
 
     OMP_NUM_THREADS=1 python -m experiments.bench.start STUDY.yaml --models-root DIR --data DIR
     OMP_NUM_THREADS=1 python -m experiments.bench.start MODEL --suite core --limit 10 --models-root DIR --data DIR
 
-Every start is a process of its own that is ended at the moment the live model is first given a prompt; the scorer's
-look at the model, on tokens of its own, is left out. Seconds are CPU time of the process and wall-clock time, imports
-included; the folders of study and cache are temporary ones.
+No peer: it shows what the caches of tasks, prompts and tokens save. Takes a minute; it is its own smallest form.
+
+Every start is a process of its own that ends at the moment when the live model is first called. Seconds are CPU time of
+the process and wall-clock time, imports included; the folders of study and cache are temporary.
 """
 
 import argparse
@@ -20,8 +21,6 @@ from typing import Any
 
 def end_at_first_pass() -> None:
     """Print the seconds and end the process when a model of transformers is first called."""
-    from unittest.mock import patch
-
     import torch
     from transformers import PreTrainedModel
 
@@ -31,7 +30,6 @@ def end_at_first_pass() -> None:
             print(f"{time.process_time():.1f} s of CPU, {began:.1f} s", flush=True)
             os._exit(0)
 
-    patch("evals.engines.live.engine.probe").start()
     torch.nn.modules.module.register_module_forward_pre_hook(end)
 
 
@@ -69,7 +67,7 @@ def _process_began() -> float:
 
 def main() -> None:
     """Start as often as was asked for, in one folder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", help="a study's file; with --suite, a model")
     parser.add_argument("--suite", help="evaluate the model on this suite")
     parser.add_argument("--limit", type=int, help="questions per task of the suite")
@@ -89,8 +87,8 @@ def main() -> None:
         command = [sys.executable, "-m", "experiments.bench.start", *sys.argv[1:], "--once", f"{temporary}/study"]
         place = os.environ | {"MERGESEARCH_CACHE": f"{temporary}/cache"}
         for number in range(arguments.starts):
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
-            print(f"start {number + 1}: first forward pass after {told.stdout.splitlines()[-1]}", flush=True)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
+            print(f"start {number + 1}: first forward pass after {done.stdout.splitlines()[-1]}", flush=True)
 
 
 if __name__ == "__main__":

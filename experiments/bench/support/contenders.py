@@ -22,7 +22,7 @@ from search.workers import run_search
 
 
 @dataclass(frozen=True)
-class Task:
+class ContenderTask:
     """How a contender is set up.
 
     Attributes:
@@ -45,7 +45,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScoredRecipe:
     """A recipe that answered every search question."""
 
     name: str
@@ -55,19 +55,19 @@ class Entry:
 
 
 @dataclass
-class Outcome:
+class ContenderResult:
     """What a contender found.
 
     Attributes:
-        entries: Everyone who answered every search question, baselines among them.
+        recipes: Everyone who answered every search question, baselines among them.
         candidates: Number of candidates, those stopped early among them.
         stopped: Those stopped early.
         begun: CPU seconds before the first candidate: imports, prompts, and our baselines.
-        spent: CPU seconds after the last one.
+        spent: CPU seconds at the end of the last candidate.
         ends: CPU seconds at the end of each candidate.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    recipes: list[ScoredRecipe] = field(default_factory=list)
     candidates: int = 0
     stopped: int = 0
     begun: float = 0.0
@@ -91,7 +91,7 @@ class Watch:
     """An observer that keeps what was scored and presses Ctrl-C when the time is up."""
 
     seconds: float
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: ContenderResult = field(default_factory=ContenderResult)
     answers: list[pd.DataFrame] = field(default_factory=list)
 
     def started(self, outlook: Outlook) -> None:
@@ -101,7 +101,7 @@ class Watch:
         """Keep a candidate; the search ends after the one in which the time is up."""
         if record.state == "complete":
             recipe = yaml.safe_load(record.recipe_yaml)
-            self.outcome.entries.append(Entry(record.name, record.kind, record.metrics["objective"], recipe))
+            self.outcome.recipes.append(ScoredRecipe(record.name, record.kind, record.metrics["objective"], recipe))
         if record.results is not None:
             self.answers.append(record.results.answers.assign(name=record.name, part=record.part))
         if record.kind == "baseline":
@@ -116,7 +116,7 @@ class Watch:
         """Hear of the verdict, which a search that was interrupted has none of."""
 
 
-def run_study(task: Task) -> Outcome:
+def run_study(task: ContenderTask) -> ContenderResult:
     """Search with this project until the time is up; leave `answers.csv`, as a search does, for ``racing.py``."""
     watch = Watch(task.seconds)
     try:
@@ -127,11 +127,11 @@ def run_study(task: Task) -> Outcome:
     raise RuntimeError("the budget of trials was spent before the time was up; raise it")
 
 
-def run_loop(task: Task) -> Outcome:
+def run_loop(task: ContenderTask) -> ContenderResult:
     """Run Optuna's TPE over the same space: every candidate is written to disk and scored by lm-eval's HFLM."""
     import optuna
 
-    study, folder, outcome = LoadedStudy(task.study, place="study"), Path(task.folder), Outcome()
+    study, folder, outcome = LoadedStudy(task.study, place="study"), Path(task.folder), ContenderResult()
     folder.mkdir()
     names = [file.stem for file in sorted(Path(task.questions).glob("*.yaml"))]
     stock = StockRun(Path(task.questions), task.batch_size)
@@ -146,7 +146,7 @@ def run_loop(task: Task) -> Outcome:
         subprocess.run([*program, str(recipe), str(merged)], check=True, capture_output=True)
         scores = [gold_score(answers) for answers in stock.samples(merged, names).values()]
         value = sum(float(Term("", metric, 1.0, True).utility(score)) for metric, score in scores) / len(scores)
-        outcome.entries.append(Entry(f"trial {trial.number}", "trial", value, dict(candidate.document)))
+        outcome.recipes.append(ScoredRecipe(f"trial {trial.number}", "trial", value, dict(candidate.document)))
         outcome.ended()
         return value
 
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("task", type=Path)
     parser.add_argument("outcome", type=Path)
     arguments = parser.parse_args()
-    task = Task(**json.loads(arguments.task.read_text("utf-8")))
+    task = ContenderTask(**json.loads(arguments.task.read_text("utf-8")))
     outcome = run_study(task) if task.way == "search" else run_loop(task)
     arguments.outcome.write_text(json.dumps(asdict(outcome)), "utf-8")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from evals.scores.statistics import Interval
-from experiments.bench.support.contenders import Entry, Outcome
+from experiments.bench.support.contenders import ContenderResult, ScoredRecipe
 
 LOOP = "TPE, mergekit to disk, HFLM"
 
@@ -24,8 +24,8 @@ class Row:
 
     seed: int
     name: str
-    outcome: Outcome
-    named: Entry
+    outcome: ContenderResult
+    named: ScoredRecipe
     test: float
     difference: Interval
     apart: float
