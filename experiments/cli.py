@@ -1,8 +1,11 @@
-"""The command line: which commands there are, each with an example; what they take is in ``experiments.commands``."""
+"""The command line: which commands there are, in groups, each with examples; each command is a file of its own."""
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import typer
 
@@ -22,31 +25,94 @@ from experiments.commands.verify import verify_command
 from experiments.commands.worker import worker_command
 from experiments.exit_codes import BAD_INPUT
 
-app = typer.Typer(
-    name="mergesearch",
-    help="Finds the best merge of language models automatically, and proves that it is better.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+
+@dataclass(frozen=True)
+class Entry:
+    """One command of the command line.
+
+    Attributes:
+        name: What is typed after ``mergesearch``.
+        command: The function.
+        group: Heading under which ``--help`` lists it.
+        examples: What is typed after ``mergesearch``, the most usual first.
+    """
+
+    name: str
+    command: Callable[..., Any]
+    group: str
+    examples: tuple[str, ...]
+
+
+SEARCH, MODELS, FINISHED = "Search for a merge", "Merge and score models", "Use a finished study"
+
+COMMANDS = (
+    Entry("demo", demo_command, SEARCH, ("demo", "demo --trials 10 --out runs/first")),
+    Entry("space", space_command, SEARCH, ("space study.yaml",)),
+    Entry(
+        "search",
+        search_command,
+        SEARCH,
+        (
+            "search study.yaml --models-root models",
+            "search study.yaml --trials 100 --max-hours 8 --device cuda",
+            "search study.yaml --workers 4 --json > events.jsonl",
+            "search study.yaml --ray-address auto",
+        ),
+    ),
+    Entry("worker", worker_command, SEARCH, ("worker study.yaml --models-root models",)),
+    Entry("duel", duel_command, SEARCH, ("duel study.yaml --trials 30", "duel study.yaml --fixed")),
+    Entry(
+        "merge",
+        merge_command,
+        MODELS,
+        ("merge recipe.yaml merged --models-root models", "merge recipe.yaml merged --device cuda --compat mergekit"),
+    ),
+    Entry(
+        "evaluate",
+        evaluate_command,
+        MODELS,
+        (
+            "evaluate base base+math best.yaml --suite core --data data",
+            "evaluate merged --tasks arc_challenge,gsm8k --limit 100 --output scores.json",
+        ),
+    ),
+    Entry(
+        "reproduce",
+        reproduce_command,
+        MODELS,
+        ("reproduce CARD.md --dry-run", "reproduce CARD.md --data data --map org/parent=models/parent"),
+    ),
+    Entry("report", report_command, FINISHED, ("report runs/demo",)),
+    Entry(
+        "export",
+        export_command,
+        FINISHED,
+        ("export runs/demo --model merged --recipe best.yaml", "export runs/demo --push me/my-merge --private"),
+    ),
+    Entry("verify", verify_command, FINISHED, ("verify runs/demo", "verify runs/demo --model merged")),
+    Entry("mlflow-sync", mlflow_sync_command, FINISHED, ("mlflow-sync runs/demo",)),
+    Entry("list", list_command, MODELS, ("list methods", "list suites")),
 )
 
-for name, command, example in (
-    ("search", search_command, "search study.yaml --models-root models --trials 50"),
-    ("worker", worker_command, "worker study.yaml --models-root models"),
-    ("space", space_command, "space study.yaml"),
-    ("merge", merge_command, "merge recipe.yaml merged-model --models-root models"),
-    ("evaluate", evaluate_command, "evaluate base base+math best.yaml --suite core --data data"),
-    ("export", export_command, "export runs/demo --model merged --recipe best.yaml"),
-    ("verify", verify_command, "verify runs/demo --data ../shared/data"),
-    ("reproduce", reproduce_command, "reproduce CARD.md --data data --map org/parent=models/parent"),
-    ("duel", duel_command, "duel study.yaml --models-root models --trials 30"),
-    ("report", report_command, "report runs/demo"),
-    ("demo", demo_command, "demo --data ../shared/data"),
-    ("mlflow-sync", mlflow_sync_command, "mlflow-sync runs/demo"),
-    ("list", list_command, "list suites"),
-):
-    app.command(name, epilog=f"Example: mergesearch {example}")(command)
+
+def make_app() -> typer.Typer:
+    """Return the command line with every command of `COMMANDS`."""
+    made = typer.Typer(
+        name="mergesearch",
+        help="Finds the best merge of language models, and shows on fresh questions whether it is better.",
+        epilog="Begin with: mergesearch demo",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for entry in COMMANDS:
+        examples = [f"mergesearch {example}" for example in entry.examples]
+        epilog = "\n\n".join([f"Example{'s' if len(examples) > 1 else ''}:", *examples])
+        made.command(entry.name, epilog=epilog, rich_help_panel=entry.group)(entry.command)
+    return made
+
+
+app = make_app()
 
 
 def main() -> None:
@@ -64,8 +130,8 @@ def main() -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process without clearing up, which takes a tenth of a small merge; all that it wrote has its name."""
-    with suppress(OSError):  # a reader that is gone is told of as ever
+    """End the process without clearing up, which takes a tenth of a small merge; every file is complete by then."""
+    with suppress(OSError):  # a reader of the output that is gone: the interpreter tells of it as ever
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
-from experiments.running.run import Overrides
+from experiments.running.overrides import Overrides
 from experiments.study_folder.folder import StudyFolder
 from search.results.outcome import Outlook, TrialRecord, Verdict
 from search.scoring.resources import SHELF

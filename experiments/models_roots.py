@@ -1,4 +1,4 @@
-"""Where model names are looked up: the command line's folders, those of MERGESEARCH_MODELS, the project's cache."""
+"""Where model names are looked up: the caller's folders, those of MERGESEARCH_MODELS, the user's cache."""
 
 import os
 from collections.abc import Sequence
@@ -8,13 +8,16 @@ from experiments.errors import InputError
 from merge.user_cache import user_cache
 
 
-def models_roots(given: Sequence[Path] | None) -> tuple[Path, ...]:
-    """Return the folders to look in.
+def models_roots(folders: Sequence[str | Path] | None) -> tuple[Path, ...]:
+    """Return the folders to look in, the caller's first.
+
+    Args:
+        folders: What the caller names.
 
     Raises:
         InputError: One of them does not exist.
     """
-    roots = list(given or ())
+    roots = [Path(folder) for folder in folders or ()]
     for root in roots:
         if not root.is_dir():
             raise InputError(f"--models-root {root}: must be a folder that exists")

@@ -34,8 +34,9 @@ from sqlalchemy import insert
 
 from experiments.bench.support.made_up import MadeUpBench, made_up_study
 from experiments.bench.support.process import machine, run
-from experiments.running.progress import ConsoleProgress
-from experiments.running.run import _Everyone, _Mirror, _StudyCopy, open_mirror
+from experiments.running.mirror import open_mirror
+from experiments.running.observers import Everyone, MirrorObserver, StudyCopy
+from experiments.running.plain import PlainRenderer
 from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.archive import TABLE
 from search.company import Company
@@ -124,9 +125,11 @@ def run_study(settings: argparse.Namespace) -> None:
     bench.use(store)
     with (folder.root / "log").open("a", encoding="utf-8") as log:
         console = Console(file=log, soft_wrap=True)
-        observers: list[Observer] = [_StudyCopy(study, folder), FolderWriter(folder), ConsoleProgress(console)]
+        observers: list[Observer] = [StudyCopy(study, folder), FolderWriter(folder), PlainRenderer(console)]
         if settings.mlflow:
-            observers.append(_Mirror(open_mirror(study, folder, f"sqlite:///{folder.root / 'mlflow.db'}", console)))
+            observers.append(
+                MirrorObserver(open_mirror(study, folder, f"sqlite:///{folder.root / 'mlflow.db'}", console.print))
+            )
         grow = lambda done: _grow(store, done, settings.measured, settings.trials)  # noqa: E731 - it stays here
         meter = Meter(lambda: size_of(store, folder.root), grow)
         if settings.again:
@@ -134,7 +137,7 @@ def run_study(settings: argparse.Namespace) -> None:
             bench.judge.score = _first(bench.judge.score, began)  # type: ignore[method-assign]
         else:
             bench.judge.score = meter.around(bench.judge.score)  # type: ignore[method-assign]
-        observer = _Timed(_Everyone(observers), meter)
+        observer = _Timed(Everyone(observers), meter)
         with store.claims.leading():
             Run(study, store, bench, observer, company=Company()).to_the_end()  # type: ignore[arg-type]
 

@@ -36,7 +36,7 @@ def end_at_first_pass() -> None:
 def start_study(study: Path, folder: Path, root: Path | None, data: str | None) -> None:
     """Run a study until its model is first called."""
     from experiments.models_roots import models_roots
-    from experiments.running.run import Overrides
+    from experiments.running.overrides import Overrides
     from search.results.outcome import Outlook, TrialRecord, Verdict
     from search.workers import run_search
 

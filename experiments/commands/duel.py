@@ -27,7 +27,7 @@ def duel_command(
 ) -> None:
     """Let families meet at equal budgets on the same test questions: differences, intervals, and what could be seen."""
     from experiments.duel.command import run_duel
-    from experiments.running.run import Overrides
+    from experiments.running.overrides import Overrides
 
     overrides = Overrides(data=data, trials=trials, max_hours=max_hours)
     with explained():

@@ -9,10 +9,13 @@ from experiments.exit_codes import explained
 
 
 def mlflow_sync_command(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study, as runs/NAME.")],
 ) -> None:
-    """Rebuild the MLflow mirror of a study from its store."""
-    from experiments.running.run import sync_mirror
+    """Write a study's MLflow runs again, from the study's own store.
+
+    The place is the study's tracking.mlflow, else MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
+    """
+    from experiments.running.mirror import sync_mirror
 
     with explained():
-        sync_mirror(study)
+        sync_mirror(study, typer.echo)

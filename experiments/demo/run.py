@@ -1,12 +1,15 @@
 """The demo: gets the base model, then runs the embedded study, on its own questions or on the real benchmarks."""
 
+from functools import partial
 from pathlib import Path
 
 import typer
 
 from experiments.demo.base_model import BASE_MODEL, ensure_base_model
+from experiments.devices import usable_device
 from experiments.errors import InputError
-from experiments.running.run import Overrides, show_study
+from experiments.running.overrides import Overrides
+from experiments.running.run import run_loaded
 from search.study.study import LoadedStudy
 
 HERE = Path(__file__).resolve().parent
@@ -15,7 +18,15 @@ EMBEDDED = HERE / "study.yaml"
 BENCHMARKS = HERE.parent / "studies" / "math-science.yaml"
 
 
-def run_demo(*, data: str | None, out: Path | None, trials: int | None, base: Path | None, device: str) -> None:
+def run_demo(
+    *,
+    data: str | None,
+    out: Path | None,
+    trials: int | None,
+    base: Path | None,
+    device: str,
+    progress: str = "auto",
+) -> None:
     """Run the embedded study end to end.
 
     Args:
@@ -24,13 +35,19 @@ def run_demo(*, data: str | None, out: Path | None, trials: int | None, base: Pa
         trials: Budget, instead of the study's.
         base: A models root to use instead of the cache.
         device: Where the live model runs.
+        progress: How it is shown, as `experiments.run` takes it.
 
     Raises:
         InputError: ``base`` is no folder of the base model.
     """
     study = demo_study(data=data, trials=trials)
-    root = _given_root(base) if base is not None else ensure_base_model(say=typer.echo)
-    show_study(study, models_roots=(root, REPOSITORY), out=out, device=device)
+    usable_device(device)
+    root = (
+        _given_root(base)
+        if base is not None
+        else ensure_base_model(say=partial(typer.echo, err=progress in ("quiet", "json")))
+    )
+    run_loaded(study, out, models_roots=(root, REPOSITORY), device=device, progress=progress)
 
 
 def demo_study(*, data: str | None, trials: int | None) -> LoadedStudy:

@@ -20,8 +20,9 @@ from experiments.duel.scoring import DuelScorer, ScoredCompetitor
 from experiments.duel.text import comparison_lines, duel_table, headline
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
-from experiments.running.progress import ConsoleProgress
-from experiments.running.run import Overrides, show_study
+from experiments.running.overrides import Overrides
+from experiments.running.plain import PlainRenderer
+from experiments.running.run import run_loaded
 from experiments.score_tables import to_csv
 from search.objective.objective import Objective
 from search.study.study import LoadedStudy
@@ -66,7 +67,7 @@ def run_duel(
     if root.exists() and not root.is_dir():
         raise InputError(f"{root}: must be a folder, is a file; choose another --out")
     console = Console(soft_wrap=True)
-    scorer = DuelScorer(study, root, ConsoleProgress(console), models_roots=roots, device=device)
+    scorer = DuelScorer(study, root, PlainRenderer(console), models_roots=roots, device=device)
     if fixed or not any(family.dimensions for family in study.space.families.values()):
         competitors = plain_recipes(study)
         scorer.check()
@@ -85,7 +86,7 @@ def run_duel(
 
 def _search(study: LoadedStudy, folder: Path, *, console: Console, roots: Sequence[Path], device: str) -> None:
     console.print(f"\n[bold]Family {escape(next(iter(study.space.families)))}[/]")
-    show_study(study, models_roots=roots, out=folder, device=device)
+    run_loaded(study, folder, models_roots=roots, device=device)
 
 
 def compare_all(objective: Objective, scored: Sequence[ScoredCompetitor], seed: int) -> tuple[PairComparison, ...]:

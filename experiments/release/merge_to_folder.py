@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from experiments.devices import usable_device
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
 from merge.multi_stage import merge_stages
@@ -75,22 +76,6 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
     if not options.quiet:
         typer.echo(f"merged model: {folder}")
     return folder
-
-
-def usable_device(name: str) -> str:
-    """Return a device that torch can compute on.
-
-    Raises:
-        InputError: There is no such device here.
-    """
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        said = str(error).splitlines()[0]
-        raise InputError(f"--device {name}: must be a device that torch can use here, got: {said}; use cpu") from None
-    return name
 
 
 def shard_size(text: str) -> int:

@@ -1,112 +1,151 @@
-"""Live progress of a search on the terminal: a line per candidate, a bar with the best so far and the time left."""
+"""How far a search is: what every renderer shows, added up from what observers hear."""
 
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from search.results.outcome import Outlook, TrialRecord
 
-from search.results.outcome import Outlook, TrialRecord, Verdict
-
-SHOWN = 20
-"""Trials of an earlier run that are shown again, the last ones; all stand in the report."""
-SCORES = 4
-"""Scores that stand beside the objective; a study of more tasks than that shows the objective alone."""
+Phase = Literal["baselines", "trials", "finalists", "test"]
+PHASES: tuple[Phase, ...] = ("baselines", "trials", "finalists", "test")
+"""The phases of a search in their order: each scores on the search, selection or test questions."""
+RECENT = 20
+"""Trials that are remembered for a table, the last ones."""
 
 
 @dataclass
-class ConsoleProgress:
-    """Tells a person how a search goes.
+class Progress:
+    """The state of a search, as far as a person is told of it.
 
     Attributes:
-        console: Where to print; the bar only shows on a terminal, the lines everywhere.
+        clock: Returns seconds since 1970.
+        outlook: What was known before the first candidate; None before the search has started.
+        scored: Scorings of this study per phase, those of an earlier run included.
+        states: Trials by ``complete``, ``stopped`` and ``failed``.
+        best: The best trial or baseline that answered every search question.
+        baseline: The best baseline on the search questions.
+        best_trial: The best trial that answered every search question.
+        recent: The last trials, the newest last.
     """
 
-    console: Console
-    _bar: Progress | None = None
-    _task: TaskID | None = None
-    _best: tuple[float, str] = (float("-inf"), "none")
-    _outlook: Outlook | None = None
-    _done: int = 0
+    clock: Callable[[], float] = time.time
+    outlook: Outlook | None = None
+    scored: dict[Phase, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
+    states: dict[str, int] = field(default_factory=dict)
+    best: TrialRecord | None = None
+    baseline: TrialRecord | None = None
+    best_trial: TrialRecord | None = None
+    recent: deque[TrialRecord] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _began: float = 0.0
+    _first_trial: float | None = None
+    _fresh: int = 0
     _seconds: float = 0.0
 
-    def started(self, outlook: Outlook) -> None:
-        """Print what is about to happen."""
-        self._outlook = outlook
-        counts = outlook.counts
-        again = f", {outlook.done} of them done by an earlier run" if outlook.done else ""
-        self.console.print(
-            f"study [bold]{escape(outlook.study)}[/]: {outlook.trials} trials{again}; questions: {counts['search']} to "
-            f"search on, {counts['selection']} to select on, {counts['test']} kept for the verdict"
-        )
-        columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
-        self._bar = Progress(*columns, console=self.console, transient=True)
-        self._task = self._bar.add_task("trials", total=outlook.trials, state="baselines first")
-        self._bar.start()
+    def start(self, outlook: Outlook) -> None:
+        """Take up what is known before the first candidate."""
+        self.outlook, self._began = outlook, self.clock()
 
-    def scored(self, record: TrialRecord) -> None:
-        """Print one candidate."""
-        if record.kind == "trial":
-            self._done += 1
-            self._seconds += record.ended - record.started
-        value = record.metrics.get("objective")
-        if value is not None and record.part == "search" and record.state == "complete" and value > self._best[0]:
-            self._best = (value, record.name)
-        if record.kind == "trial" and self._done == 1 and self._past:
-            self.console.print(f"trial     {self._past} of an earlier run, not shown again", highlight=False)
-        if record.kind == "trial" and self._done <= self._past:
+    def add(self, record: TrialRecord) -> None:
+        """Take up one scoring."""
+        self.scored[phase_of(record)] += 1
+        if record.part != "search":
             return
-        self.console.print(self._line(record), highlight=False)
-        if self._bar is not None and self._task is not None and record.part == "search":
-            self._bar.update(self._task, completed=self._done, state=self._state())
-        if self._bar is not None and self._task is not None and record.part != "search":
-            self._bar.update(self._task, state=f"{record.part} questions")
+        record = replace(record, results=None, recipe_yaml="")  # answers of many questions are not held here
+        if record.kind == "trial":
+            self._add_trial(record)
+        if record.state == "complete" and "objective" in record.metrics:
+            if record.kind == "baseline" and _better(record, self.baseline):
+                self.baseline = record
+            if record.kind == "trial" and _better(record, self.best_trial):
+                self.best_trial = record
+            if _better(record, self.best):
+                self.best = record
 
-    def finished(self, verdict: Verdict) -> None:
-        """Take the bar away; the verdict is printed by the command."""
-        del verdict
-        self.close()
+    def _add_trial(self, record: TrialRecord) -> None:
+        self.states[record.state] = self.states.get(record.state, 0) + 1
+        self.recent.append(record)
+        self._seconds += record.ended - record.started
+        if self.is_fresh(record):
+            self._fresh += 1
+            if self._first_trial is None:
+                self._first_trial = record.started
 
-    def close(self) -> None:
-        """Take the bar away, also after an error."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+    def is_fresh(self, record: TrialRecord) -> bool:
+        """Tell whether a scoring was made since this run has started, not by an earlier one."""
+        return record.ended >= self._began
 
     @property
-    def _past(self) -> int:
-        """The number of an earlier run's trials that are not shown."""
-        return 0 if self._outlook is None else max(0, self._outlook.done - SHOWN)
+    def trials(self) -> int:
+        """Number of trials that are done."""
+        return self.scored["trials"]
 
-    def _state(self) -> str:
-        left = self._left()
-        return f"best {self._best[0]:.4f} ({self._best[1]})" + (f", {_duration(left)} left" if left else "")
+    @property
+    def total(self) -> int:
+        """Budget of trials."""
+        return 0 if self.outlook is None else self.outlook.trials
 
-    def _left(self) -> float | None:
-        """Return the seconds that the remaining trials will take, going by the ones so far."""
-        if self._outlook is None or not self._done:
+    @property
+    def phase(self) -> Phase:
+        """What is being scored now."""
+        if self.scored["test"]:
+            return "test"
+        if self.scored["finalists"] or (self.total and self.trials >= self.total):
+            return "finalists"
+        baselines = 0 if self.outlook is None else len(self.outlook.baselines)
+        return "trials" if self.trials or self.scored["baselines"] >= baselines else "baselines"
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds that the remaining trials will take, going by those so far; None before the first.
+
+        Several workers finish trials side by side, so that the time since the first trial of this run counts, not the
+        seconds of each.
+        """
+        if not self.trials:
             return None
-        return self._seconds / self._done * max(0, self._outlook.trials - self._done)
+        remaining = max(0, self.total - self.trials)
+        if self._fresh and self._first_trial is not None:
+            return max(0.0, self.clock() - self._first_trial) / self._fresh * remaining
+        return self._seconds / self.trials * remaining
 
-    def _line(self, record: TrialRecord) -> str:
-        head = f"{record.kind:9s} {escape(record.name):21s} {escape(record.family):16s}"
-        if record.state == "failed":
-            return f"{head} [red]failed[/]: {escape(record.reason or '')}"
-        shown = self._outlook.metrics if self._outlook is not None and len(self._outlook.metrics) <= SCORES else ()
-        scores = "  ".join(f"{escape(name)} {record.metrics[name]:.4f}" for name in shown if name in record.metrics)
-        seconds = f"{sum(record.parts.values()):.1f} s"
-        if record.state == "stopped":  # no scores: those of the most telling questions are not those of all
-            stopped = (record.reason or "").removeprefix("stopped by the race ")
-            return f"{head} [yellow]stopped[/] [dim]{escape(stopped)}  {seconds}[/]"
-        line = f"{head} {record.metrics['objective']:.4f}  [dim]{scores}[/]"
-        if record.part != "search":
-            return f"{line}  [dim]{record.part} questions, {seconds}[/]"
-        best = "  [green]best[/]" if self._best[1] == record.name else ""
-        left = self._left() if record.kind == "trial" else None
-        return f"{line}  [dim]{seconds}{f', {_duration(left)} left' if left else ''}[/]{best}"
+    def elapsed(self) -> float:
+        """Return the seconds since this run has started."""
+        return self.clock() - self._began
+
+    def summary(self) -> str:
+        """Return one line: how many trials were done, how they ended, how long this run took."""
+        name = "" if self.outlook is None else self.outlook.study
+        words = {"complete": "complete", "stopped": "stopped by the race", "failed": "failed"}
+        states = ", ".join(f"{self.states[state]} {text}" for state, text in words.items() if self.states.get(state))
+        count = f"{self.trials} of {self.total} trials in {duration(self.elapsed())}"
+        return f"study {name}: {count}{f' ({states})' if states else ''}"
 
 
-def _duration(seconds: float) -> str:
+def phase_of(record: TrialRecord) -> Phase:
+    """Return the phase that a scoring belongs to."""
+    if record.part == "search":
+        return "trials" if record.kind == "trial" else "baselines"
+    return "finalists" if record.part == "selection" else "test"
+
+
+def _better(record: TrialRecord, other: TrialRecord | None) -> bool:
+    return other is None or record.metrics["objective"] > other.metrics["objective"]
+
+
+def shown_scores(metrics: Mapping[str, float], names: list[str]) -> str:
+    """Return scores as ``NAME VALUE`` with four digits, those that are there."""
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
+
+
+def why(record: TrialRecord) -> str:
+    """Return what became of a trial that has no objective: why the race stopped it, or why it failed."""
+    reason = record.reason or ""
+    return reason.removeprefix("stopped by the race ") if record.state == "stopped" else reason
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for a person: ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

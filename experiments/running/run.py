@@ -1,196 +1,155 @@
-"""Runs a study for a person: reads its file, shows progress, mirrors to MLflow, prints the verdict and the places."""
+"""Runs a study as the command does: its folder, the MLflow mirror, progress, the verdict, the report."""
 
-import json
-import shutil
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-from rich.console import Console
-from rich.markdown import Markdown
-from rich.markup import escape
-
-from experiments.atomic_files import write_text_atomically
-from experiments.errors import ExperimentError, InputError
+from experiments.devices import usable_device
+from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
-from experiments.report.page import report_figures, write_report
-from experiments.running.progress import ConsoleProgress
-from experiments.study_folder.folder import FolderWriter, StudyFolder, read_verdict, verdict_table
-from experiments.study_folder.verdict_text import verdict_lines
-from experiments.study_folder.versions import library_versions
-from experiments.tracking import MlflowMirror
-from merge.documents import read_text, read_yaml
-from search.errors import StudyError
-from search.results.outcome import Observer, Outlook, TrialRecord, Verdict
-from search.study.study import LoadedStudy, load_study
+from experiments.running.mirror import open_mirror
+from experiments.running.observers import Everyone, MirrorObserver, ReportWriter, StudyCopy
+from experiments.running.overrides import Overrides, StudySource
+from experiments.running.places import places_of
+from experiments.running.renderers import make_renderer
+from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_page
+from experiments.tracking import tracking_uri
+from merge.recipe.schema import Recipe
+from search.results.outcome import Observer, Verdict
+from search.study.study import LoadedStudy
 from search.workers import run_search
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
-class Overrides:
-    """What the command line says instead of the study file; None leaves the file's word.
+class FinishedStudy:
+    """A study that ran to its verdict.
 
     Attributes:
-        data: ``evaluate.data``.
-        trials: ``search.trials``.
-        max_hours: ``search.max_hours``.
-        search_on_test: ``evaluate.search_on_test``; False leaves the file's word.
-        patience: ``search.patience``.
-        workers: ``search.workers``.
+        verdict: What was found, on questions that nobody searched on.
+        folder: Where its files are.
     """
 
-    data: str | None = None
-    trials: int | None = None
-    max_hours: float | None = None
-    search_on_test: bool = False
-    patience: int | None = None
-    workers: int | None = None
+    verdict: Verdict
+    folder: Path
 
-    def apply(self, path: Path) -> LoadedStudy:
-        """Read a study file and return it with the overrides in place."""
-        study = load_study(path)
-        document = read_yaml(read_text(path), path.name)[0]
-        if self.data is not None:
-            document["evaluate"]["data"] = self.data if self.data == "hub" else str(Path(self.data).resolve())
-        if self.search_on_test:
-            document["evaluate"]["search_on_test"] = True
-        changes = {
-            "trials": self.trials,
-            "max_hours": self.max_hours,
-            "patience": self.patience,
-            "workers": self.workers,
-        }
-        given = {key: value for key, value in changes.items() if value is not None}
-        if given:
-            document["search"] = {**(document.get("search") or {}), **given}
-        return LoadedStudy(document, place=study.place)
+    @property
+    def best(self) -> Recipe:
+        """The winner's plain recipe."""
+        return Recipe.from_mapping(self.verdict.recipe, place="best.yaml")
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """One row per baseline and trial: what it was, its scores, its parameters, its times; as ``trials.csv``."""
+        import pandas as pd
+
+        return pd.read_csv(StudyFolder(self.folder).trials)
+
+    def _repr_markdown_(self) -> str:
+        """Return what a notebook shows."""
+        return verdict_page(self.verdict)
 
 
-@dataclass
-class _Everyone:
-    """Passes what happens on to several observers, and adds up where the time of trials goes."""
-
-    observers: Sequence[Observer]
-    trials: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def started(self, outlook: Outlook) -> None:
-        for observer in self.observers:
-            observer.started(outlook)
-
-    def scored(self, record: TrialRecord) -> None:
-        begun = time.perf_counter()
-        for observer in self.observers:
-            observer.scored(record)
-        if record.kind == "trial" and record.parts:
-            self.trials += 1
-            parts = {**record.parts, "mirror": time.perf_counter() - begun}
-            for name, seconds in parts.items():
-                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    def finished(self, verdict: Verdict) -> None:
-        for observer in self.observers:
-            observer.finished(verdict)
-
-    def account(self) -> str:
-        """Return one line: mean seconds of a trial by part."""
-        parts = ", ".join(f"{name} {seconds / max(1, self.trials):.2f}" for name, seconds in self.seconds.items())
-        return f"seconds per trial: {parts}"
-
-
-@dataclass(frozen=True)
-class _StudyCopy:
-    """Keeps the study file as it is run, once the store has accepted it, and the versions that began it."""
-
-    study: LoadedStudy
-    folder: StudyFolder
-
-    def started(self, outlook: Outlook) -> None:
-        del outlook
-        document = self.study.file.model_dump(mode="json", exclude_unset=True)
-        write_text_atomically(self.folder.study, yaml.safe_dump(document, sort_keys=False, width=120))
-        if not self.folder.versions.exists():
-            write_text_atomically(self.folder.versions, json.dumps(library_versions(), indent=2) + "\n")
-
-    def scored(self, record: TrialRecord) -> None:
-        del record
-
-    def finished(self, verdict: Verdict) -> None:
-        del verdict
-
-
-@dataclass(frozen=True)
-class _Report:
-    """Writes the report of a finished study; a fault is told in one line, since it can be made again from the store."""
-
-    folder: StudyFolder
-    console: Console
-
-    def started(self, outlook: Outlook) -> None:
-        del outlook
-
-    def scored(self, record: TrialRecord) -> None:
-        del record
-
-    def finished(self, verdict: Verdict) -> None:
-        del verdict
-        try:
-            write_report(self.folder.root)
-        except Exception as error:  # noqa: BLE001 - a finished search never fails for its report
-            why = " ".join(str(error).split())[:200] or type(error).__name__
-            again = f"'mergesearch report {self.folder.root}'"
-            self.console.print(f"no report was written: {escape(why)}; make it later with {escape(again)}")
-
-
-@dataclass(frozen=True)
-class _Mirror:
-    """Mirrors what happens to MLflow."""
-
-    mirror: MlflowMirror
-
-    def started(self, outlook: Outlook) -> None:
-        del outlook
-
-    def scored(self, record: TrialRecord) -> None:
-        self.mirror.log_trial(record)
-
-    def finished(self, verdict: Verdict) -> None:
-        self.mirror.log_verdict(verdict)
-
-
-def run_study(
-    path: Path,
+def run(
+    study: StudySource,
+    out: str | Path | None = None,
     *,
-    overrides: Overrides,
-    models_roots: Sequence[Path] | None,
-    out: Path | None,
+    data: str | Path | None = None,
+    trials: int | None = None,
+    max_hours: float | None = None,
+    patience: int | None = None,
+    workers: int | None = None,
+    ray: bool | str = False,
+    search_on_test: bool = False,
+    device: str = "cpu",
+    models_roots: Sequence[str | Path] | None = None,
+    progress: str | Observer = "auto",
+) -> FinishedStudy:
+    """Run a study to its verdict, or what an earlier run left of it.
+
+    Ctrl-C ends after the current block of questions; what was finished is kept, and the same call goes on.
+
+    Args:
+        study: A study file, its content as a mapping, or a loaded study.
+        out: Folder of the study; default ``runs/NAME``.
+        data: Questions from ``DATA/TASK/SPLIT.jsonl``, or ``hub``; default: what the study says.
+        trials: Number of candidates, at least 1; default: what the study says.
+        max_hours: Ask for no more candidates after so many hours.
+        patience: Ask for no more candidates after so many without a new best.
+        workers: Processes of this host, each with a model.
+        ray: Score trials in Ray actors: True for a Ray started here, or the address of a cluster (``auto``, HOST:PORT).
+        search_on_test: Search on test questions, which is refused otherwise.
+        device: Where models run: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        models_roots: Folders in which model names are looked up, besides ``MERGESEARCH_MODELS`` and the user's cache.
+        progress: How it is shown: ``auto`` (a panel on a terminal or in a notebook, else lines), ``panel``, ``plain``,
+            ``quiet``, ``json``; or an observer that hears of everything, and nothing is printed.
+
+    Returns:
+        The verdict, and where everything is.
+
+    Raises:
+        InputError: An argument is wrong.
+        search.errors.SearchError: The study, its store or its sampler is wrong, or candidates fail one after the other.
+        merge.errors.MergeError: A parent is missing or does not fit.
+        evals.errors.EvalError: A task, a metric or the data are wrong.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    roots = all_roots(models_roots)
+    overrides = Overrides(
+        data=None if data is None else str(data),
+        trials=trials,
+        max_hours=max_hours,
+        search_on_test=search_on_test,
+        patience=patience,
+        workers=workers,
+    )
+    return run_loaded(
+        overrides.apply(study),
+        out,
+        models_roots=roots,
+        device=device,
+        ray="local" if ray is True else ray or None,
+        progress=progress,
+    )
+
+
+def run_loaded(
+    study: LoadedStudy,
+    out: str | Path | None = None,
+    *,
+    models_roots: Sequence[Path],
     device: str,
     ray: str | None = None,
-) -> Verdict:
-    """Run or resume the study of a file, telling a person everything."""
-    roots = all_roots(models_roots)
-    return show_study(overrides.apply(path), models_roots=roots, out=out, device=device, ray=ray)
+    progress: str | Observer = "auto",
+) -> FinishedStudy:
+    """Run a loaded study to its verdict; see `run`.
 
-
-def show_study(
-    study: LoadedStudy, *, models_roots: Sequence[Path], out: Path | None, device: str, ray: str | None = None
-) -> Verdict:
-    """Run or resume a study, telling a person everything."""
-    console = Console(soft_wrap=True)
-    folder = StudyFolder(out if out is not None else Path("runs") / study.file.study)
+    Args:
+        study: The study.
+        out: Folder of the study; default ``runs/NAME``.
+        models_roots: All folders in which model names are looked up.
+        device: Where models run.
+        ray: Address of a Ray cluster, ``local`` to start one; None for processes of this host.
+        progress: How it is shown.
+    """
+    if ray in (None, "local"):  # the nodes of a cluster may have what this host has not
+        usable_device(device)
+    folder = StudyFolder(Path(out) if out is not None else Path("runs") / study.file.study)
     if folder.root.exists() and not folder.root.is_dir():
         raise InputError(f"{folder.root}: must be a folder, is a file; choose another --out")
+    uri = tracking_uri(study)
+    renderer = make_renderer(progress, folder.root)
     if study.file.evaluate.search_on_test:
-        console.print("searching on test questions: the verdict's scores are no estimate on anything new")
-    progress = ConsoleProgress(console)
-    observers: list[Observer] = [_StudyCopy(study, folder), FolderWriter(folder), progress, _Report(folder, console)]
-    uri = study.file.tracking.mlflow
+        renderer.note("searching on test questions: the verdict's scores are no estimate on anything new")
+    observers: list[Observer] = [StudyCopy(study, folder), FolderWriter(folder), renderer]
+    observers.append(ReportWriter(folder, renderer.note))
     if uri is not None:
-        observers.append(_Mirror(open_mirror(study, folder, uri, console)))
-    everyone = _Everyone(observers)
+        observers.append(MirrorObserver(open_mirror(study, folder, uri, renderer.note)))
+    everyone = Everyone(observers)
+    renderer.open(study.file.study)
     try:
         verdict = run_search(
             study,
@@ -198,95 +157,10 @@ def show_study(
             observer=everyone,
             models_roots=models_roots,
             device=device,
-            say=lambda line: console.print(escape(line), highlight=False),
+            say=renderer.note,
             ray=ray,
         )
     finally:
-        progress.close()
-    _print_verdict(console, verdict)
-    console.print(everyone.account(), highlight=False)
-    _print_places(console, study, folder, uri)
-    return verdict
-
-
-def open_mirror(
-    study: LoadedStudy, folder: StudyFolder, uri: str, console: Console, *, anew: bool = False
-) -> MlflowMirror:
-    """Return the MLflow mirror of a study; `anew`, it asks the store for everything."""
-    return MlflowMirror(
-        uri,
-        study=study.file.study,
-        study_id=study.digest(),
-        say=lambda line: console.print(escape(line)),
-        folder=folder.root,
-        figures=lambda: report_figures(folder.root),
-        anew=anew,
-    )
-
-
-def _print_verdict(console: Console, verdict: Verdict) -> None:
-    console.print("\n[bold]Verdict[/] (questions that nobody searched on)")
-    for line in verdict_lines(verdict):
-        console.print(escape(line), highlight=False)
-    console.print()
-    if console.is_terminal:
-        console.print(Markdown(verdict_table(verdict)))
-    else:
-        console.print(escape(verdict_table(verdict)), highlight=False)
-
-
-def _print_places(console: Console, study: LoadedStudy, folder: StudyFolder, uri: str | None) -> None:
-    store = folder.store_url(study)
-    rows: list[tuple[str, Path | str, str]] = [
-        ("recipe", folder.best, f"cat {folder.best}"),
-        (
-            "answers",
-            folder.answers,
-            f"{_program('python')} -c \"import pandas; print(pandas.read_csv('{folder.answers}'))\"",
-        ),
-        ("report", folder.root / "report.html", f"{_program('python')} -m webbrowser {folder.root / 'report.html'}"),
-        ("report table", folder.table, f"cat {folder.table}"),
-        ("trials", folder.trials, f"{_program('optuna')} trials --storage {store} --study-name {study.file.study}"),
-    ]
-    if folder.front.is_dir():
-        again = f"{_program('mergesearch')} merge {folder.front / '1.yaml'} merged"
-        rows.append(("Pareto front", folder.front, again))
-    if uri is not None:
-        rows.append(("MLflow store", uri, f"{_program('mlflow')} ui --backend-store-uri {uri}"))
-    rows.append(("weights", "not written", f"{_program('mergesearch')} export {folder.root} --model merged"))
-    console.print("\n[bold]Where things are[/], and how to look at each")
-    width = max(len(str(place)) for _, place, _ in rows)
-    for what, place, command in rows:
-        console.print(f"  {what:13s} {escape(f'{place!s:{width}s}')}  {escape(command)}", highlight=False)
-
-
-def _program(name: str) -> str:
-    """Return how to call a program of this environment: by its name where the environment is active, else by path."""
-    mine = Path(sys.executable).parent / name
-    found = shutil.which(name)
-    if not mine.exists() or (found is not None and Path(found).parent == mine.parent):
-        return name
-    return str(mine.relative_to(Path.cwd())) if mine.is_relative_to(Path.cwd()) else str(mine)
-
-
-def sync_mirror(study: Path) -> None:
-    """Rebuild the MLflow mirror of a study's folder from its store, without scoring anything.
-
-    Raises:
-        InputError: The folder is no study's.
-    """
-    folder = StudyFolder(study)
-    loaded = folder.loaded_study()
-    uri = loaded.file.tracking.mlflow
-    if uri is None:
-        raise StudyError(f"{folder.study}: tracking.mlflow: must name a store to mirror to, got nothing")
-    console = Console(soft_wrap=True)
-    mirror = open_mirror(loaded, folder, uri, console, anew=True)
-    from search.storage.replay import replay
-
-    count = replay(loaded, folder.root, _Mirror(mirror))
-    if folder.verdict.is_file():
-        mirror.log_verdict(read_verdict(folder))
-    if mirror.off:
-        raise ExperimentError(f"{uri}: the mirror is not whole, for the reason above; the same command goes on with it")
-    console.print(f"{count} runs mirrored to {uri}; look at them with: mlflow ui --backend-store-uri {uri}")
+        renderer.close()
+    renderer.conclude(verdict, places_of(folder, uri), everyone.account())
+    return FinishedStudy(verdict, folder.root)

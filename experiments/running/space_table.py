@@ -6,11 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.running.verdict_screen import WIDE
 from search.proposals.trial_budget import Budget, budget_of
 from search.study.study import load_study
-
-WIDE = 200
-"""Columns of a table that no terminal cuts off."""
 
 
 def print_space(study: Path) -> None:

@@ -68,18 +68,23 @@ def _headline(verdict: Verdict) -> list[Comparison]:
     return [c for c in verdict.comparisons if c.opponent == verdict.best_parent or c.opponent in merges]
 
 
-def _against(comparison: Comparison, *, best_parent: bool) -> str:
+def judgement(comparison: Comparison) -> str:
+    """Return what a comparison shows: ``better``, ``worse``, either ``, alone``, or ``not shown to differ``.
+
+    ``alone`` means that the interval leaves zero out, but not when all that the verdict stands on are corrected for
+    their number.
+    """
     interval = comparison.objective
-    if interval.low > 0:
-        judgement = "better"
-    elif interval.high < 0:
-        judgement = "worse"
-    else:
-        judgement = "not shown to differ"
-    if comparison.holds is False and judgement in ("better", "worse"):
-        judgement += " taken alone, not shown to differ when corrected for the number of comparisons"
+    if interval.low <= 0 <= interval.high:
+        return "not shown to differ"
+    return ("better" if interval.low > 0 else "worse") + (", alone" if comparison.holds is False else "")
+
+
+def _against(comparison: Comparison, *, best_parent: bool) -> str:
+    corrected = " taken alone, not shown to differ when corrected for the number of comparisons"
+    shown = judgement(comparison).replace(", alone", corrected)
     who = f"best parent '{comparison.opponent}'" if best_parent else f"'{comparison.opponent}'"
-    return f"against {who}: {judgement}, objective {_interval(interval)}"
+    return f"against {who}: {shown}, objective {_interval(comparison.objective)}"
 
 
 def _task(task: TaskComparison) -> str:

@@ -139,7 +139,7 @@ def _read_study(file: Path) -> None:
     """Do everything with a study that needs no model: show its space, override it, fill a candidate."""
     import optuna
 
-    from experiments.running.run import Overrides
+    from experiments.running.overrides import Overrides
     from experiments.running.space_table import print_space
     from merge.errors import RecipeError
 

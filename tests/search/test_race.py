@@ -13,7 +13,7 @@ from scipy import stats
 
 from evals.scores.statistics import mcnemar_exact
 from evals.tasks.sampling import Question
-from experiments.running.progress import ConsoleProgress
+from experiments.running.plain import PlainRenderer
 from search.objective.objective import Gains, Objective, Term
 from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions
 from search.results.outcome import Scored
@@ -178,9 +178,9 @@ def test_a_stopped_candidate_says_how_far_behind_it_was_and_shows_no_score() -> 
 
     record = Reporter("s", "id").trial("trial 8", 8, bad, scored, times={"started": 0.0, "ended": 1.0})
     console = Console(file=StringIO(), width=200)
-    ConsoleProgress(console).scored(record)
+    PlainRenderer(console).scored(record)
     line = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"stopped after {scored.stopped_after} questions, 0.1000 behind the best on the same ones" in line
+    assert f"stopped: after {scored.stopped_after} questions, 0.1000 behind the best on the same ones" in line
     assert "0.8000" not in line
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from evals.errors import DataError
 from evals.tasks.sampling import Question, QuestionSets
-from experiments.running.run import Overrides
+from experiments.running.overrides import Overrides
 from search.scoring.resources import Bench
 from search.study.study import parse_study
 from tests.search.studies import tiny_study

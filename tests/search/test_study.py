@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.running.run import Overrides
+from experiments.running.overrides import Overrides
 from search.errors import StudyError
 from search.study.study import LoadedStudy, differences, load_study, parse_study
 

@@ -1,26 +1,73 @@
-"""Options that several commands share."""
+"""Options that several commands take, and the groups in which ``--help`` shows them."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from experiments.errors import InputError
+
+INPUT = "Models and questions"
+BUDGET = "How long"
+MACHINE = "Where it runs"
+OUTPUT = "What is written and shown"
+IDLE: dict[str, Any] = {"rich_help_panel": "mergekit's flags that need no action here; each says why"}
+
 ModelsRoot = Annotated[
     list[Path] | None,
     typer.Option(
         "--models-root",
         metavar="DIR",
-        help="Folder in which model names are looked up; can be given again. Also MERGESEARCH_MODELS.",
+        rich_help_panel=INPUT,
+        help="Look up model names in this folder; repeat it for several. MERGESEARCH_MODELS may list more.",
     ),
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="DIR", help="Questions from DIR/TASK/SPLIT.jsonl, without any network; or 'hub'."),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        rich_help_panel=INPUT,
+        help="Take questions from DIR/TASK/SPLIT.jsonl, without a network; or 'hub'.",
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study. Default: runs/NAME.")]
-Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Number of candidates, instead of the study's.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", rich_help_panel=OUTPUT, help="Folder of the study. Default: runs/NAME."),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials", metavar="N", min=1, rich_help_panel=BUDGET, help="Number of candidates, instead of the study's."
+    ),
+]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, metavar="N", help="Processes on this machine, each with a model.")
+    int | None,
+    typer.Option(
+        "--workers", min=1, metavar="N", rich_help_panel=MACHINE, help="Processes of this machine, each with a model."
+    ),
 ]
-IDLE: dict[str, Any] = {"rich_help_panel": "mergekit's flags that need no action here; each says why"}
-Device = Annotated[str, typer.Option("--device", help="Where the live model runs: cpu, cuda, cuda:1, mps.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="NAME", rich_help_panel=MACHINE, help="Where models run: cpu, cuda, cuda:1, mps."),
+]
+Plain = Annotated[
+    bool,
+    typer.Option("--plain", rich_help_panel=OUTPUT, help="One line per event, as when the output is no terminal."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", rich_help_panel=OUTPUT, help="The verdict alone.")]
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel=OUTPUT, help="One JSON object per event, and nothing else.")
+]
+
+
+def progress_of(*, plain: bool, quiet: bool, json: bool) -> str:
+    """Return the name of the renderer that flags ask for.
+
+    Raises:
+        InputError: Several were given.
+    """
+    chosen = [name for name, flag in (("plain", plain), ("quiet", quiet), ("json", json)) if flag]
+    if len(chosen) > 1:
+        raise InputError(f"--{chosen[0]}: must stand alone, got --{chosen[1]} too")
+    return chosen[0] if chosen else "auto"
