@@ -1,5 +1,5 @@
 """``python -m experiments``: the command line from a bare clone."""
 
-from experiments.cli import main
+from mergesearch import main
 
 main()

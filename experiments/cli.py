@@ -20,10 +20,8 @@ from experiments.commands.report import report_command
 from experiments.commands.reproduce import reproduce_command
 from experiments.commands.search import search_command
 from experiments.commands.space import space_command
-from experiments.commands.support.package_guard import foreign_rooms
 from experiments.commands.verify import verify_command
 from experiments.commands.worker import worker_command
-from experiments.exit_codes import BAD_INPUT
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,7 @@ app = make_app()
 
 
 def main() -> None:
-    """Run the command line."""
-    shadowed = foreign_rooms()
-    if shadowed is not None:
-        typer.echo(f"error: {shadowed}", err=True)
-        raise SystemExit(BAD_INPUT)
+    """Run the command line; ``mergesearch.main`` has seen that the rooms are ours."""
     try:
         app()
     except SystemExit as end:

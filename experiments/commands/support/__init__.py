@@ -3,5 +3,4 @@
 options         options that several commands take, with their help
 fast_imports    imports without garbage collection, for commands that are quicker than it
 mergekit_flags  flags of ``mergekit-yaml`` that need no action here
-package_guard   refuses to start where another distribution shadows one of the four rooms
 """
