@@ -21,12 +21,12 @@ from merge.execution.operands import Parents, Run, is_finite
 from merge.execution.steps import LiveSteps, Step
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import Group
+from merge.kernels.kernel import AbstractFused, Kernel
 from merge.kernels.random_draws import CounterDraws, StreamDraws
 from merge.memory.cache import Facts
 from merge.memory.large_pages import Room
 from merge.memory.prefetch import prepared_ahead
 from merge.memory.shared_files import Shelf
-from merge.method import AbstractFused, Kernel
 from merge.native import tensors as fused
 from merge.output.model_folder import Donor, FolderOptions, check_apart, write_folder
 from merge.planning.plan import Plan, TensorPlan

@@ -7,40 +7,21 @@ parameter a tuple with one value per parent (the base left out, unless the metho
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
-from torch import Tensor
 
 from merge.kernels.inputs import Group
-from merge.native.tensors import Pass
+from merge.kernels.kernel import Kernel
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]
 Cut: TypeAlias = Literal["common", "base", "none"]
 """What the reference merges of vocabularies of several sizes: rows that all have, the base's if all have them, none."""
-Kernel: TypeAlias = Callable[[slice], Tensor]
-"""Gives the merged entries of one span of the flattened tensor."""
-
 LARGEST = 1e30
 """Of a parameter: what methods make of one, such as a share of weights, then still is a number in float32."""
-
-
-class AbstractFused(ABC):
-    """A kernel that can also write a whole tensor in one pass, with the same bits."""
-
-    @abstractmethod
-    def __call__(self, span: slice) -> Tensor:
-        """Return the merged entries of one span of the flattened tensor."""
-
-    @abstractmethod
-    def one_pass(self, out: Tensor, dtype: torch.dtype) -> Pass | None:
-        """Return what writes the merged tensor, rounded to a dtype; None if one pass cannot do it.
-
-        It knows mere addresses: this kernel and `out` must live until it has run.
-        """
 
 
 @dataclass(frozen=True)
@@ -202,9 +183,3 @@ def sum_fault(weights: Sequence[float]) -> str | None:
         return None
     what = "zero" if total > -1e-8 else "less than zero"
     return f"weight: must not sum to {what} with normalize, got {list(weights)}; set normalize: false"
-
-
-def whole_tensor(result: Tensor) -> Kernel:
-    """Return a kernel that reads out of a finished tensor."""
-    flat = result.reshape(-1)
-    return lambda span: flat[span]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from merge.kernels.inputs import Group, Operand
+from merge.kernels.kernel import AbstractFused, Kernel
 from merge.kernels.sparsify import Sparsify, TaskVector
-from merge.method import AbstractFused, Kernel
 from merge.native import tensors as fused
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.inputs import Group
-from merge.method import AbstractFused
+from merge.kernels.kernel import AbstractFused
 from merge.native import overlap as fused_overlap
 from merge.native import tensors as fused
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from merge.kernels.inputs import Group
-from merge.method import AbstractFused, AbstractMethod, Kernel, whole_tensor
+from merge.kernels.kernel import AbstractFused, Kernel, whole_tensor
+from merge.method import AbstractMethod
 from merge.native import overlap as fused_overlap
 from merge.native import tensors as fused
 

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from merge.kernels.combination import Combination, task_vectors
 from merge.kernels.inputs import Group
+from merge.kernels.kernel import Kernel
 from merge.kernels.sparsify import between
-from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
+from merge.method import AbstractMethod, flag, number, per_model, sum_fault
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from merge.kernels.combination import WeightedSum
 from merge.kernels.inputs import Group, Matrix
-from merge.method import AbstractMethod, Kernel, number, whole, whole_tensor
+from merge.kernels.kernel import Kernel, whole_tensor
+from merge.method import AbstractMethod, number, whole
 
 Vector: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
 

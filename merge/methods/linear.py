@@ -11,7 +11,8 @@ from torch import Tensor
 
 from merge.kernels.combination import WeightedSum
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, flag, per_model, sum_fault
+from merge.kernels.kernel import Kernel
+from merge.method import AbstractMethod, flag, per_model, sum_fault
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from merge.kernels.combination import Combination, task_vectors
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, flag, whole_tensor
+from merge.kernels.kernel import Kernel, whole_tensor
+from merge.method import AbstractMethod, flag
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from torch import Tensor
 from merge.errors import NumericalError
 from merge.kernels.combination import Combination, WeightedSum, task_vectors
 from merge.kernels.inputs import Group, Matrix
-from merge.method import AbstractMethod, Kernel, flag, number, per_model, whole_tensor
+from merge.kernels.kernel import Kernel, whole_tensor
+from merge.method import AbstractMethod, flag, number, per_model
 
 Vector: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from merge.kernels.inputs import Group
-from merge.method import AbstractFused, AbstractMethod, Kernel, number
+from merge.kernels.kernel import AbstractFused, Kernel
+from merge.method import AbstractMethod, number
 from merge.native import overlap as fused_overlap
 from merge.native import tensors as fused
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from merge.kernels.combination import Combination, WeightedSum, task_vectors
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, flag, per_model, whole_tensor
+from merge.kernels.kernel import Kernel, whole_tensor
+from merge.method import AbstractMethod, flag, per_model
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from merge.kernels.combination import WeightedSum
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, per_model
+from merge.kernels.kernel import Kernel
+from merge.method import AbstractMethod, per_model
 
 
 @dataclass(frozen=True)

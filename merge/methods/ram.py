@@ -8,8 +8,9 @@ Source: mergekit's method of this name.
 from dataclasses import dataclass
 
 from merge.kernels.inputs import Group
+from merge.kernels.kernel import Kernel
 from merge.kernels.overlap import Overlap
-from merge.method import AbstractMethod, Kernel, number
+from merge.method import AbstractMethod, number
 
 
 @dataclass(frozen=True)

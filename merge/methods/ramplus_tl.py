@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from merge.kernels.inputs import Group
+from merge.kernels.kernel import Kernel, whole_tensor
 from merge.kernels.overlap import Overlap, counted
-from merge.method import AbstractMethod, Kernel, number, whole_tensor
+from merge.method import AbstractMethod, number
 
 
 @dataclass(frozen=True)

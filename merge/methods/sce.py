@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from merge.kernels.inputs import Group
+from merge.kernels.kernel import AbstractFused, Kernel, whole_tensor
 from merge.kernels.masks import Cut
 from merge.kernels.overlap import added, raws
 from merge.kernels.top_k import Scores
-from merge.method import AbstractFused, AbstractMethod, Kernel, flag, number, whole_tensor
+from merge.method import AbstractMethod, flag, number
 from merge.native import overlap as fused_overlap
 from merge.native import tensors as fused
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from merge.kernels.combination import WeightedSum
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, number, whole_tensor
+from merge.kernels.kernel import Kernel, whole_tensor
+from merge.method import AbstractMethod, number
 
 PARALLEL = 0.9995
 """Above this cosine tensors are interpolated linearly, where the formula nears 0 / 0."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from merge.kernels.combination import Combination, task_vectors
 from merge.kernels.inputs import Group
-from merge.method import AbstractMethod, Kernel, flag, number, per_model, sum_fault
+from merge.kernels.kernel import Kernel
+from merge.method import AbstractMethod, flag, number, per_model, sum_fault
 
 
 @dataclass(frozen=True)

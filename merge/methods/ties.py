@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from merge.kernels.combination import Combination, task_vectors
 from merge.kernels.inputs import Group
+from merge.kernels.kernel import Kernel
 from merge.kernels.sparsify import largest
-from merge.method import AbstractMethod, Kernel, flag, number, per_model
+from merge.method import AbstractMethod, flag, number, per_model
 
 
 @dataclass(frozen=True)

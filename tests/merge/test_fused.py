@@ -10,12 +10,13 @@ from torch import Tensor
 
 from merge.kernels import mask_norms as kept_norms
 from merge.kernels.inputs import Group
+from merge.kernels.kernel import AbstractFused
 from merge.kernels.masks import Cut, Random, limit_of
 from merge.kernels.random_draws import CounterDraws
 from merge.kernels.sparsify import TaskVector, largest
 from merge.kernels.top_k import magnitude_cut
 from merge.memory.cache import Facts
-from merge.method import AbstractFused, AbstractMethod
+from merge.method import AbstractMethod
 from merge.methods import get_method, method_names
 from merge.methods.ties import Ties
 from merge.native import compiler as native
