@@ -1,19 +1,19 @@
 """The one executor: runs a plan's kernels into a sink, a resident model or a folder."""
 
-import os
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+import psutil
 import torch
 from torch import Tensor, nn
 
 from merge.checkpoint.chat_template import chat_template
-from merge.checkpoint.reader import Checkpoint, PlannedCheckpoint, open_checkpoint
+from merge.checkpoint.reader import Checkpoint, open_checkpoint
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 from merge.errors import CheckpointError
 from merge.execution.live_state import LiveState, MergeStats
@@ -30,6 +30,7 @@ from merge.memory.shared_files import Shelf
 from merge.native import tensors as fused
 from merge.output.model_folder import Donor, FolderOptions, check_apart, write_folder
 from merge.planning.plan import Plan, TensorPlan
+from merge.planning.planned_checkpoint import PlannedCheckpoint
 from merge.planning.planner import Planner, torch_dtype
 from merge.recipe.schema import Recipe
 
@@ -79,7 +80,7 @@ class Merger:
         self.allow_nan = allow_nan
         self.allow_pickle = allow_pickle
         self._lora_dtype = None if lora_dtype is None else torch_dtype(lora_dtype)
-        self._facts = Facts(_free_memory() // 2 if keep_bytes is None else keep_bytes)
+        self._facts = Facts(psutil.virtual_memory().available // 2 if keep_bytes is None else keep_bytes)
         self._checkpoints: dict[str, Checkpoint] = {}
         self._vocabularies: dict[object, Vocabulary | None] = {}
         self._live: WeakKeyDictionary[nn.Module, LiveState] = WeakKeyDictionary()
@@ -287,14 +288,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _free_memory() -> int:
-    """Return the bytes that can be had without swapping: what is free, and what files that can be read again hold."""
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 4 << 30

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from experiments.bench.support.parents import write_fine_tunes
 from experiments.bench.support.process import machine
-from merge.execution.live_state import new_live_model
+from merge.live_model import new_live_model
 from merge.memory.large_pages import Arena
 from merge.merger import Merger
 from merge.methods import get_method, method_names

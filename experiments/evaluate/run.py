@@ -27,7 +27,7 @@ from experiments.evaluate.lm_eval_output import ModelFacts, Places, write_docume
 from experiments.evaluate.options import DTYPES, EvaluateOptions
 from experiments.evaluate.prompt_cache import kept_prompts
 from experiments.models_roots import models_roots as all_roots
-from merge.execution.live_state import load_tokenizer, new_live_model
+from merge.live_model import load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from search.space.template import short_name

@@ -23,7 +23,8 @@ from experiments.models_roots import models_roots as all_roots
 from experiments.study_folder.folder import StudyFolder, find_finished, read_verdict
 from experiments.study_folder.versions import library_versions
 from merge.errors import CheckpointError
-from merge.execution.live_state import destinations, load_tokenizer, new_live_model
+from merge.execution.live_state import destinations
+from merge.live_model import load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from search.results.outcome import Verdict

@@ -9,7 +9,7 @@ import torch
 
 from experiments.reproduce.card.model_map import scaled_layers
 from merge.architecture.layers import layer_count
-from merge.execution.live_state import load_tokenizer, new_live_model
+from merge.live_model import load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 

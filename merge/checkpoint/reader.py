@@ -17,7 +17,6 @@ from merge.checkpoint.torch_pickle import open_pickled
 from merge.checkpoint.truncation import tell_of_cut_files
 from merge.documents import DocumentError, read_json, read_text
 from merge.errors import CheckpointError, did_you_mean
-from merge.planning.plan import Plan
 from merge.recipe.model_reference import parse, resolve
 
 INDEX = "model.safetensors.index.json"
@@ -134,21 +133,6 @@ class Checkpoint:
         if name not in self._headers:
             raise CheckpointError(f"{self.reference}: no tensor '{name}'{did_you_mean(name, self._headers)}")
         return self._headers[name]
-
-
-class PlannedCheckpoint(Checkpoint):
-    """A model that a merge will write: it has names, shapes, dtypes and a config, and no weights to read.
-
-    Args:
-        reference: What the model will be called.
-        folder: The model that gives it its config and tokenizer.
-        plan: What it will be made of.
-    """
-
-    def __init__(self, reference: str, folder: Path, plan: Plan) -> None:
-        self.reference, self.folder, self.config, self.adapter = reference, folder, plan.config, None
-        self._lora_dtype = self._pickled = None
-        self._headers = {tensor.name: Header(folder, tensor.dtype, tensor.shape) for tensor in plan.tensors}
 
 
 def open_checkpoint(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from evals.engines.registry import make_engine
-from merge.execution.live_state import new_live_model
+from merge.live_model import new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 

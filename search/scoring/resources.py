@@ -18,7 +18,7 @@ from evals.suites import load_suite
 from evals.tasks.cached import remembered_tasks
 from evals.tasks.loading import LoadedTask, TaskSpec
 from evals.tasks.sampling import Question, QuestionSets, draw_questions, refuse_search_on_test
-from merge.execution.live_state import load_tokenizer
+from merge.live_model import load_tokenizer
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.hardware import free_memory

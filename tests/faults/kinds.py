@@ -286,7 +286,7 @@ def _model(home: Path, given: tuple[str, bytes]) -> tuple[Any, list[str]]:
 
 def _use_model(home: Path) -> None:
     """Do with a model folder what scoring and merging do: vocabulary, live model, tokenizer, a chat, its weights."""
-    from merge.execution.live_state import load_tokenizer, new_live_model
+    from merge.live_model import load_tokenizer, new_live_model
     from merge.merger import Merger
     from merge.recipe.schema import Recipe
 

@@ -11,7 +11,7 @@ import torch
 
 from experiments.cli import app
 from merge.errors import CheckpointError, RecipeError
-from merge.execution.live_state import load_tokenizer, new_live_model
+from merge.live_model import load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
 from tests.faults.kinds import of

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merge.errors import CheckpointError
-from merge.execution.live_state import new_live_model
+from merge.live_model import new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.architectures import ARCHITECTURES, write_parents

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from merge.errors import CheckpointError, CompatibilityError, NumericalError, RecipeError
-from merge.execution.live_state import new_live_model
+from merge.live_model import new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.parents import recipe_of, tensors_of, write_adapter, write_model

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from merge.errors import CompatibilityError, RecipeError
-from merge.execution.live_state import load_tokenizer
+from merge.live_model import load_tokenizer
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from tests.merge.parents import tensors_of, write_model

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evals.engines.live.engine import LiveScorer
 from merge.errors import RecipeError
-from merge.execution.live_state import load_tokenizer, new_live_model
+from merge.live_model import load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.errors import SpaceError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from merge.execution.live_state import new_live_model
+from merge.live_model import new_live_model
 from merge.merger import Merger
 from search.claims import Claims, Pulse
 from search.errors import SearchStoppedError, StoreError
