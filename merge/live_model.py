@@ -18,7 +18,6 @@ SLACK = 100_000_000
 """Values that a model may hold beside its weights, such as tables of positions."""
 
 
-
 def _check_outline(outline: Any, plan: Plan) -> None:
     """Compare a model without memory with the weights that it is for, before what its config asks for is allocated.
 

@@ -20,7 +20,7 @@ from merge.execution.live_state import LiveState, MergeStats
 from merge.execution.operands import Parents, Run, is_finite
 from merge.execution.steps import LiveSteps, Step
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import AbstractFused, Kernel
 from merge.kernels.random_draws import CounterDraws, StreamDraws
 from merge.memory.cache import Facts
@@ -251,21 +251,21 @@ class Merger:
 
     def _step(self, tensor: TensorPlan, run: Run, out: Tensor) -> Step:
         """Return what merges one tensor into `out`."""
-        group = self._parents.group(tensor, run)
-        donor = group.optional_base or group.parents[0]
+        inputs = self._parents.inputs(tensor, run)
+        donor = inputs.optional_base or inputs.parents[0]
         if not (donor.raw.dtype.is_floating_point or (run.arithmetic.stepwise and run.arithmetic.dtype is not None)):
-            return Step(tensor.name, lambda: out.copy_(donor.raw) is out, group.nbytes, group, waits=True)
-        kernel, one_pass = tensor.method.kernel(group), None
+            return Step(tensor.name, lambda: out.copy_(donor.raw) is out, inputs.nbytes, inputs, waits=True)
+        kernel, one_pass = tensor.method.kernel(inputs), None
         if isinstance(kernel, AbstractFused) and not self.allow_nan and fused.readable([out]):
             one_pass = kernel.one_pass(out, tensor.dtype)
         if one_pass is not None:
-            return Step(tensor.name, one_pass, group.nbytes, (kernel, out), waits=True)
-        write = partial(self._fill_by_spans, kernel, group, tensor, out)
-        return Step(tensor.name, write, group.nbytes, kernel, waits=False)
+            return Step(tensor.name, one_pass, inputs.nbytes, (kernel, out), waits=True)
+        write = partial(self._fill_by_spans, kernel, inputs, tensor, out)
+        return Step(tensor.name, write, inputs.nbytes, kernel, waits=False)
 
-    def _fill_by_spans(self, kernel: Kernel, group: Group, tensor: TensorPlan, out: Tensor) -> bool:
+    def _fill_by_spans(self, kernel: Kernel, inputs: TensorInputs, tensor: TensorPlan, out: Tensor) -> bool:
         flat, finite = out.view(-1), True
-        for span in group.spans():
+        for span in inputs.spans():
             flat[span].copy_(kernel(span).to(tensor.dtype))
             finite = finite and (self.allow_nan or is_finite(flat[span]))
         return finite

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 
 BaseModel: TypeAlias = Literal["required", "optional", "ignored"]
@@ -164,7 +164,7 @@ class AbstractMethod(ABC):
         return {name: dataclasses.replace(parameter, name=name) for name, parameter in fields}
 
     @abstractmethod
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Prepare what needs whole tensors; return the function that merges span by span."""
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002

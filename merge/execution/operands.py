@@ -12,7 +12,7 @@ from merge.checkpoint.reader import Checkpoint
 from merge.checkpoint.tokenizer import Vocabulary
 from merge.errors import CheckpointError
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.inputs import Group, Operand
+from merge.kernels.inputs import Operand, TensorInputs
 from merge.kernels.random_draws import AbstractDraws
 from merge.memory.cache import Facts
 from merge.memory.shared_files import Shelf
@@ -61,7 +61,7 @@ class Parents:
         compat: bool,
         allow_nan: bool,
     ) -> None:
-        self.groups: dict[Hashable, Group] = {}
+        self.groups: dict[Hashable, TensorInputs] = {}
         self._checkpoint = checkpoint
         self._facts = facts
         self._device = device
@@ -69,7 +69,7 @@ class Parents:
         self._compat = compat
         self._allow_nan = allow_nan
 
-    def group(self, tensor: TensorPlan, run: Run) -> Group:
+    def inputs(self, tensor: TensorPlan, run: Run) -> TensorInputs:
         """Return the parents of a tensor, checked; the same as last time where they stay in memory or are mapped."""
         words = None if run.vocabulary is None else id(run.vocabulary)
         key = (tensor.name, tensor.parents, tensor.base, tensor.shape, run.draws.version(), words)
@@ -77,18 +77,18 @@ class Parents:
             return self.groups[key]
         operands = [self._operand(ingredient, tensor, run) for ingredient in tensor.parents]
         base = None if tensor.base is None else self._operand(tensor.base, tensor, run)
-        group = Group(
+        inputs = TensorInputs(
             tensor.name, tensor.shape, operands, base, arithmetic=run.arithmetic, draws=run.draws, facts=run.facts
         )
-        for operand in group.operands:
+        for operand in inputs.operands:
             self._check_parent(operand, run.facts)
-        lasting = all(not operand.made or run.facts.holds(operand.made) for operand in group.operands)
+        lasting = all(not operand.made or run.facts.holds(operand.made) for operand in inputs.operands)
         if run.facts is self._facts and lasting and not self._compat:
             if len(self.groups) > MOST_GROUPS:
                 self.groups.clear()
-            self.groups[key] = group
-            group.vectors = {}
-        return group
+            self.groups[key] = inputs
+            inputs.vectors = {}
+        return inputs
 
     def _operand(self, ingredient: Ingredient, tensor: TensorPlan, run: Run) -> Operand:
         checkpoint = self._checkpoint(ingredient.reference)

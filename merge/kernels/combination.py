@@ -12,9 +12,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from merge.kernels.inputs import Group, Operand
+from merge.kernels.inputs import Operand, TensorInputs
 from merge.kernels.kernel import AbstractFused, Kernel
-from merge.kernels.sparsify import Sparsify, TaskVector
+from merge.kernels.native_records import combinable, combination
+from merge.kernels.sparsify import Sparsify, make_task_vector
+from merge.kernels.task_vector import TaskVector
 from merge.native import tensors as fused
 
 
@@ -31,25 +33,25 @@ class Combination(NamedTuple):
     normalize: bool
     factor: float
 
-    def kernel(self, group: Group, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
+    def kernel(self, inputs: TensorInputs, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
         """Return the function that merges span by span."""
-        if group.stepwise:
-            return self._stepwise(group, weights, vectors)
+        if inputs.stepwise:
+            return self._stepwise(inputs, weights, vectors)
         live = [(vector, weight) for vector, weight in zip(vectors, weights, strict=True) if not vector.is_zero]
         if not live:
-            return WeightedSum(group, (group.base,), (1.0,))
+            return WeightedSum(inputs, (inputs.base,), (1.0,))
         total = sum(weights)
         divisor = total if abs(total) >= 1e-8 else 1.0
         scale = self.factor / divisor if self.normalize and not self.vote else self.factor
         kept, shares = zip(*live, strict=True)
-        return CombinedVectors(group, kept, shares, self.vote, self.normalize, scale)
+        return CombinedVectors(inputs, kept, shares, self.vote, self.normalize, scale)
 
-    def _stepwise(self, group: Group, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
+    def _stepwise(self, inputs: TensorInputs, weights: Sequence[float], vectors: Sequence[TaskVector]) -> Kernel:
         def merged(span: slice) -> Tensor:
-            base = group.base[span]
+            base = inputs.base[span]
             if not vectors:
                 return base
-            factors = group.arithmetic.rounded(weights, base).unsqueeze(-1)
+            factors = inputs.arithmetic.rounded(weights, base).unsqueeze(-1)
             terms = torch.stack([vector[span] for vector in vectors]) * factors
             if self.vote:
                 agrees = self._agreeing(terms)
@@ -78,7 +80,7 @@ class CombinedVectors(AbstractFused):
     """Adds task vectors, or what agrees on a sign, to the base.
 
     Args:
-        group: The tensor they belong to.
+        inputs: The tensor they belong to.
         vectors: The task vectors that are not zero.
         weights: Factor of each.
         vote: Whether entries that disagree with the sign of the sum are left out.
@@ -86,7 +88,7 @@ class CombinedVectors(AbstractFused):
         scale: Factor of the result before it is added to the base.
     """
 
-    group: Group
+    inputs: TensorInputs
     vectors: tuple[TaskVector, ...]
     weights: tuple[float, ...]
     vote: bool
@@ -96,14 +98,14 @@ class CombinedVectors(AbstractFused):
     def __call__(self, span: slice) -> Tensor:
         """Return the merged entries of one span."""
         terms = [vector[span].mul_(weight) for vector, weight in zip(self.vectors, self.weights, strict=True)]
-        mix = self._elected(terms) if self.vote else self.group.arithmetic.total(terms)
-        return mix.mul_(self.scale).add_(self.group.base[span])
+        mix = self._elected(terms) if self.vote else self.inputs.arithmetic.total(terms)
+        return mix.mul_(self.scale).add_(self.inputs.base[span])
 
-    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.OnePass | None:
         """Return what writes the merged tensor."""
-        if not self.group.fusable or not fused.combinable([vector.keep for vector in self.vectors]):
+        if not self.inputs.fusable or not combinable([vector.mask for vector in self.vectors]):
             return None
-        return fused.combination(
+        return combination(
             out, dtype, self.vectors, self.weights, vote=self.vote, normalize=self.normalize, scale=self.scale
         )
 
@@ -131,39 +133,39 @@ class WeightedSum(AbstractFused):
     """Adds tensors, each with its weight.
 
     Args:
-        group: The tensor they belong to.
+        inputs: The tensor they belong to.
         operands: The parents, the base among them where it takes part.
         weights: Factor of each.
     """
 
-    group: Group
+    inputs: TensorInputs
     operands: tuple[Operand, ...]
     weights: tuple[float, ...]
 
     def __call__(self, span: slice) -> Tensor:
         """Return the merged entries of one span."""
-        return self.group.arithmetic.weighted([operand[span] for operand in self.operands], self.weights)
+        return self.inputs.arithmetic.weighted([operand[span] for operand in self.operands], self.weights)
 
-    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.OnePass | None:
         """Return what writes the merged tensor."""
-        if not self.group.fusable or len(self.operands) > fused.MOST:
+        if not self.inputs.fusable or len(self.operands) > fused.MAX_TENSORS:
             return None
-        return fused.weighted_sum(out, dtype, [operand.place for operand in self.operands], self.weights)
+        return fused.weighted_sum(out, dtype, [operand.address for operand in self.operands], self.weights)
 
 
 def task_vectors(
-    group: Group, drops: Sequence[Sparsify | None], *, rescale: bool, settings: Sequence[object]
+    inputs: TensorInputs, sparsify: Sequence[Sparsify | None], *, rescale: bool, settings: Sequence[object]
 ) -> list[TaskVector]:
-    """Return each parent's task vector with its own dropping; the last ones are remembered where the group stays."""
+    """Return each parent's task vector with its own mask; the last ones are remembered where the inputs stays."""
     made = []
-    for index, (drop, setting) in enumerate(zip(drops, settings, strict=True)):
-        known = None if group.vectors is None else group.vectors.get(index)
-        if known is not None and known[0] == (drop, rescale):
-            made.append(cast("TaskVector", known[1]))
+    for index, (drop, setting) in enumerate(zip(sparsify, settings, strict=True)):
+        last = None if inputs.vectors is None else inputs.vectors.get(index)
+        if last is not None and last[0] == (drop, rescale):
+            made.append(cast("TaskVector", last[1]))
             continue
-        tells = (group.draws.version(), setting)
-        vector = TaskVector(group, group.parents[index], drop, rescale=rescale, setting=tells)
-        if group.vectors is not None and vector.lasting:
-            group.vectors[index] = ((drop, rescale), vector)
+        tells = (inputs.draws.version(), setting)
+        vector = make_task_vector(inputs, inputs.parents[index], drop, rescale=rescale, setting=tells)
+        if inputs.vectors is not None and vector.may_be_kept:
+            inputs.vectors[index] = ((drop, rescale), vector)
         made.append(vector)
     return made

@@ -61,9 +61,9 @@ class Operand:
         return self.raw.reshape(-1)
 
     @cached_property
-    def place(self) -> tuple[int, int]:
-        """Where the compiled loops find the tensor as stored, and its kind."""
-        return fused.place_of(self.raw)
+    def address(self) -> tuple[int, int]:
+        """Where the compiled loops find the tensor as stored, and the number of its dtype there."""
+        return fused.address_of(self.raw)
 
     def __getitem__(self, span: slice) -> Tensor:
         return self._arithmetic.operand(self.flat[span])
@@ -74,7 +74,7 @@ class Operand:
         return self._arithmetic.operand(self.raw)
 
 
-class Group:
+class TensorInputs:
     """The parents of one output tensor.
 
     Args:
@@ -106,7 +106,7 @@ class Group:
         self.draws = draws
         self.facts = facts
         self.vectors: dict[int, tuple[Hashable, object]] | None = None
-        """Task vectors made last, by parent; None in a group that goes after its use, since they hold it in turn."""
+        """Task vectors made last, by parent; None in a inputs that goes after its use, since they hold it in turn."""
 
     @classmethod
     def of(
@@ -116,8 +116,8 @@ class Group:
         *,
         arithmetic: Arithmetic | None = None,
         draws: AbstractDraws | None = None,
-    ) -> "Group":
-        """Build a group from tensors in memory, the parents called ``parent 0``, ``parent 1``..."""
+    ) -> "TensorInputs":
+        """Build a inputs from tensors in memory, the parents called ``parent 0``, ``parent 1``..."""
         how, facts = arithmetic or Arithmetic(), Facts()
         operands = [_in_memory(f"parent {index}", tensor, how) for index, tensor in enumerate(parents)]
         first = None if base is None else _in_memory("base", base, how)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from merge.native.tensors import Pass
+from merge.native.tensors import OnePass
 
 Kernel: TypeAlias = Callable[[slice], Tensor]
 """Gives the merged entries of one span of the flattened tensor, float32 unless the reference is followed."""
@@ -21,7 +21,7 @@ class AbstractFused(ABC):
         """Return the merged entries of one span of the flattened tensor."""
 
     @abstractmethod
-    def one_pass(self, out: Tensor, dtype: torch.dtype) -> Pass | None:
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> OnePass | None:
         """Return what writes the merged tensor, rounded to a dtype; None if one pass cannot do it.
 
         It knows mere addresses: this kernel and `out` must live until it has run.

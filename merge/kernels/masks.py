@@ -10,8 +10,22 @@ STEPS = 1 << 16
 """How finely a probability is met by fields of 16-bit integers."""
 
 
-class AbstractKeep(ABC):
+KEEPS_ALL = -1
+"""Native kind of a task vector of which nothing is dropped: it goes with any other kind."""
+THRESHOLD, BAND, RANDOM, RANKED = range(4)
+"""Native kinds of masks: the numbers by which the compiled loops know them."""
+
+
+class AbstractMask(ABC):
     """Tells the entries that are kept from those that are dropped."""
+
+    holds_tensor = True
+    """Whether it refers to a tensor, so that a task vector with it is not kept between merges."""
+
+    @property
+    def native_kind(self) -> int | None:
+        """Number by which the compiled loops know it; None where they do not."""
+        return None
 
     @abstractmethod
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
@@ -19,7 +33,7 @@ class AbstractKeep(ABC):
 
 
 @dataclass(frozen=True)
-class Cut(AbstractKeep):
+class ThresholdMask(AbstractMask):
     """The entries of magnitude above a threshold.
 
     Args:
@@ -28,9 +42,21 @@ class Cut(AbstractKeep):
         last: ...up to but without this one.
     """
 
+    holds_tensor = False
+
     threshold: float
     first: int
     last: int
+
+    @property
+    def native_kind(self) -> int:
+        """Number by which the compiled loops know it."""
+        return THRESHOLD
+
+    @property
+    def numbers(self) -> tuple[float, int, int]:
+        """Threshold, first and last index, as the compiled loops take them."""
+        return self.threshold, self.first, self.last
 
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
         """Return 1 for each entry that is in, else 0."""
@@ -43,24 +69,31 @@ class Cut(AbstractKeep):
 
 
 @dataclass(frozen=True)
-class Band(AbstractKeep):
-    """What is inside one cut and outside another, which has fewer entries.
+class BandMask(AbstractMask):
+    """What one threshold mask keeps and another does not.
 
     Args:
-        kept: The wider cut.
-        dropped: The narrower one.
+        wide: Keeps more entries.
+        narrow: Keeps fewer, which the band leaves out.
     """
 
-    kept: Cut
-    dropped: Cut
+    holds_tensor = False
+
+    wide: ThresholdMask
+    narrow: ThresholdMask
+
+    @property
+    def native_kind(self) -> int:
+        """Number by which the compiled loops know it."""
+        return BAND
 
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
-        """Return 1 for each entry between the cuts, else 0."""
-        return self.kept(span, entries).sub_(self.dropped(span, entries))
+        """Return 1 for each entry between the thresholds, else 0."""
+        return self.wide(span, entries).sub_(self.narrow(span, entries))
 
 
 @dataclass(frozen=True, eq=False)
-class Random(AbstractKeep):
+class RandomMask(AbstractMask):
     """Entries whose random number lies below a limit.
 
     Args:
@@ -71,13 +104,18 @@ class Random(AbstractKeep):
     field: Tensor
     limit: int
 
+    @property
+    def native_kind(self) -> int:
+        """Number by which the compiled loops know it."""
+        return RANDOM
+
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
         """Return 1 for each entry that is drawn, else 0."""
         return _below(self.field[span], self.limit, entries)
 
 
 @dataclass(frozen=True, eq=False)
-class RankedRandom(AbstractKeep):
+class RankedRandomMask(AbstractMask):
     """Entries whose random number lies below a limit that grows with their rank in their row.
 
     The probability is ``lowest + 2 * spread * rank / (row - 1)``, and in the middle for rows of one entry.
@@ -96,6 +134,11 @@ class RankedRandom(AbstractKeep):
     lowest: float
     spread: float
 
+    @property
+    def native_kind(self) -> int | None:
+        """Number by which the compiled loops know it, where ranks are short integers."""
+        return RANKED if self.rank.dtype == torch.int16 else None
+
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
         """Return 1 for each entry that is drawn, else 0."""
         rank = self.rank[span].float()
@@ -108,7 +151,7 @@ class RankedRandom(AbstractKeep):
 
 
 @dataclass(frozen=True, eq=False)
-class Stored(AbstractKeep):
+class StoredMask(AbstractMask):
     """Entries that a mask names.
 
     Args:
@@ -122,7 +165,7 @@ class Stored(AbstractKeep):
         return self.mask[span].to(entries.dtype)
 
     @classmethod
-    def of(cls, places: Tensor, size: int) -> "Stored":
+    def of(cls, places: Tensor, size: int) -> "StoredMask":
         """Keep the entries at some places of a tensor."""
         mask = torch.zeros(size, dtype=torch.float32, device=places.device)
         mask[places] = 1

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import AbstractFused
 from merge.native import overlap as fused_overlap
 from merge.native import tensors as fused
@@ -18,46 +18,46 @@ class Overlap(AbstractFused):
     """Adds to the base what one parent changed, or the mean of what several did.
 
     Args:
-        group: The tensor it belongs to.
+        inputs: The tensor it belongs to.
         epsilon: Changes up to it count as none.
         factors: Of each parent's changes where they are alone.
     """
 
-    group: Group
+    inputs: TensorInputs
     epsilon: float
     factors: tuple[float, ...]
 
     def __call__(self, span: slice) -> Tensor:
         """Return the merged entries of one span."""
-        base = self.group.base[span]
-        if not self.group.parents:
+        base = self.inputs.base[span]
+        if not self.inputs.parents:
             return base
-        vectors, active = changes(self.group, span, self.epsilon)
+        vectors, active = changes(self.inputs, span, self.epsilon)
         count = active.sum(dim=0)
-        several = added(self.group, vectors * active) / count.clamp(min=1)
+        several = added(self.inputs, vectors * active) / count.clamp(min=1)
         if all(factor == 1 for factor in self.factors):
             return base + several
         factors = torch.tensor(self.factors, dtype=torch.float32, device=base.device).unsqueeze(-1)
         alone = active * (count == 1)
-        return base + (added(self.group, vectors * alone * factors) + several * (count > 1))
+        return base + (added(self.inputs, vectors * alone * factors) + several * (count > 1))
 
-    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.OnePass | None:
         """Return what writes the merged tensor."""
-        if not self.group.fusable or not 0 < len(self.group.parents) <= fused.MOST:
+        if not self.inputs.fusable or not 0 < len(self.inputs.parents) <= fused.MAX_TENSORS:
             return None
-        return fused_overlap.ram(out, dtype, raws(self.group), self.epsilon, self.factors)
+        return fused_overlap.ram(out, dtype, raws(self.inputs), self.epsilon, self.factors)
 
 
-def changes(group: Group, span: slice, epsilon: float) -> tuple[Tensor, Tensor]:
+def changes(inputs: TensorInputs, span: slice, epsilon: float) -> tuple[Tensor, Tensor]:
     """Return the task vectors in a span, and 1 where they are more than `epsilon`; shape (parents, entries) each."""
-    base = group.base[span]
-    vectors = torch.stack([parent[span] - base for parent in group.parents])
+    base = inputs.base[span]
+    vectors = torch.stack([parent[span] - base for parent in inputs.parents])
     return vectors, (vectors.abs() > epsilon).to(vectors.dtype)
 
 
-def added(group: Group, terms: Tensor) -> Tensor:
+def added(inputs: TensorInputs, terms: Tensor) -> Tensor:
     """Return the sum over the first dimension: in its order, or as the reference takes it."""
-    if group.stepwise:
+    if inputs.stepwise:
         return terms.sum(dim=0)
     total = torch.zeros_like(terms[0])
     for term in terms:
@@ -65,23 +65,23 @@ def added(group: Group, terms: Tensor) -> Tensor:
     return total
 
 
-def counted(group: Group, epsilon: float) -> npt.NDArray[np.int64]:
+def counted(inputs: TensorInputs, epsilon: float) -> npt.NDArray[np.int64]:
     """Return how many entries each parent changed with others, and how many alone: shape (2, parents); remembered."""
-    key = ("overlaps", tuple(operand.key for operand in group.operands), epsilon)
-    return group.facts.get(key, lambda: _counted(group, epsilon))
+    key = ("overlaps", tuple(operand.key for operand in inputs.operands), epsilon)
+    return inputs.facts.get(key, lambda: _counted(inputs, epsilon))
 
 
-def raws(group: Group) -> list[Tensor]:
+def raws(inputs: TensorInputs) -> list[Tensor]:
     """Return the base and the parents as they are stored."""
-    return [group.base.raw, *(parent.raw for parent in group.parents)]
+    return [inputs.base.raw, *(parent.raw for parent in inputs.parents)]
 
 
-def _counted(group: Group, epsilon: float) -> npt.NDArray[np.int64]:
-    if group.fusable and len(group.parents) <= fused.MOST:
-        return fused_overlap.overlaps(raws(group), epsilon)
-    counts = np.zeros((2, len(group.parents)), dtype=np.int64)
-    for span in group.spans():
-        _, active = changes(group, span, epsilon)
+def _counted(inputs: TensorInputs, epsilon: float) -> npt.NDArray[np.int64]:
+    if inputs.fusable and len(inputs.parents) <= fused.MAX_TENSORS:
+        return fused_overlap.overlaps(raws(inputs), epsilon)
+    counts = np.zeros((2, len(inputs.parents)), dtype=np.int64)
+    for span in inputs.spans():
+        _, active = changes(inputs, span, epsilon)
         count = active.sum(dim=0)
         for row, wanted in enumerate((count > 1, count == 1)):
             counts[row] += torch.count_nonzero(active * wanted, dim=1).cpu().numpy()

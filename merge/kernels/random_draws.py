@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.masks import AbstractKeep, Random, Stored, limit_of
+from merge.kernels.masks import AbstractMask, RandomMask, StoredMask, limit_of
 from merge.memory.cache import Facts
 
 
@@ -21,7 +21,7 @@ class AbstractDraws(ABC):
     """Where the random numbers of a merge come from."""
 
     @abstractmethod
-    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:
+    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractMask:
         """Return the mask that keeps each entry with its probability.
 
         Args:
@@ -54,11 +54,11 @@ class CounterDraws(AbstractDraws):
         self.seed = seed
         self._facts = facts
 
-    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:
+    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractMask:
         """Return the mask that keeps each entry with its probability."""
         if isinstance(probability, Tensor):
             raise TypeError("probability: must be one number, got one per entry; compare the field with a limit")
-        return Random(self.field(key, size, like), limit_of(probability))
+        return RandomMask(self.field(key, size, like), limit_of(probability))
 
     def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:
         """Return an int16 per entry, uniform over its range."""
@@ -88,11 +88,11 @@ class StreamDraws(AbstractDraws):
         """Leave out so many numbers, which the reference uses up before its first mask."""
         torch.rand(count, generator=self._generator)
 
-    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractKeep:  # noqa: ARG002
+    def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractMask:  # noqa: ARG002
         """Return the next mask of the stream; drawn now, whole."""
         dtype = torch.bfloat16 if like.dtype == torch.bfloat16 else torch.float32
         chance = probability if isinstance(probability, Tensor) else torch.full((size,), probability, dtype=dtype)
-        return Stored(torch.bernoulli(chance.reshape(-1).cpu(), generator=self._generator).to(like))
+        return StoredMask(torch.bernoulli(chance.reshape(-1).cpu(), generator=self._generator).to(like))
 
     def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:  # noqa: ARG002
         """Refuse: a stream has no numbers of its own for a tensor."""

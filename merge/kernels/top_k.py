@@ -4,32 +4,28 @@ For floats of one sign the order of their bits is theirs. The compiled loops loo
 magnitudes that a sample names. Without them a histogram over the upper 16 bits of the magnitudes, made once, tells
 which bin holds it and how many stand above, and a second one, of the lower 16 bits in that bin, gives it. Where equal
 entries are left over, a last look finds the place of the last one. When a search asks for more densities, all entries
-are ordered once where memory allows, and each cut is a look-up.
+are ordered once where memory allows, and each mask is a look-up.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from merge.kernels.inputs import Group
-from merge.kernels.masks import Cut
+from merge.kernels.inputs import TensorInputs
+from merge.kernels.masks import ThresholdMask
+from merge.kernels.task_vector import TaskVector
 from merge.native import ranking as fused_ranking
 from merge.native import tensors as fused
-
-if TYPE_CHECKING:
-    from merge.kernels.sparsify import TaskVector
 
 Ties = Literal["first", "last"]
 _BINS = 1 << 15
 
-CUTS_BEFORE_ORDER = 2
-"""Cuts of one set of scores that are found by a pass or two each, before all of its entries are ordered."""
+MASKS_BEFORE_ORDER = 2
+"""Masks of one set of scores that are found by a pass or two each, before all of its entries are ordered."""
 
 LARGEST_ORDER = 1 << 26
 """Entries of the largest tensor that is ordered; ordering takes 16 bytes of memory for each while it lasts."""
@@ -48,7 +44,7 @@ class _Histogram:
     above: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, counts: npt.NDArray[np.int64]) -> _Histogram:
+    def of(cls, counts: npt.NDArray[np.int64]) -> "_Histogram":
         filled = np.flatnonzero(counts)
         return cls(int(filled[-1]), np.cumsum(counts[filled[0] : filled[-1] + 1][::-1]))
 
@@ -69,8 +65,8 @@ class _Edge:
 
 
 @dataclass
-class _Cuts:
-    """How many cuts of one set of scores were made so far."""
+class _Asked:
+    """How many masks of one set of scores were made so far."""
 
     made: int = 0
 
@@ -80,14 +76,14 @@ class Scores:
     """Numbers for the entries of one tensor, of which those of the largest magnitude are wanted.
 
     Args:
-        group: The tensor they belong to.
+        inputs: The tensor they belong to.
         key: What tells them from others, for what is remembered.
         tensor: The numbers, or what they are the difference of...
         base: ...from this; None for none.
         block: Gives the numbers of a span in float32.
     """
 
-    group: Group
+    inputs: TensorInputs
     key: Hashable
     tensor: Tensor
     base: Tensor | None
@@ -97,51 +93,51 @@ class Scores:
     def fusable(self) -> bool:
         """Whether the compiled loops can read them."""
         read = [self.tensor] if self.base is None else [self.tensor, self.base]
-        return not self.group.stepwise and fused.readable(read)
+        return not self.inputs.stepwise and fused.readable(read)
 
-    def cut(self, count: int, *, ties: Ties = "first") -> Cut:
-        """Return the cut that keeps the `count` largest; remembered.
+    def largest(self, count: int, *, ties: Ties = "first") -> ThresholdMask:
+        """Return the mask that keeps the `count` largest; remembered.
 
         Args:
             count: Entries to keep, at least 1 and at most all.
             ties: Which of equal entries are kept, the first or the last in memory.
         """
-        return self.group.facts.get(("cut", self.key, count, ties), lambda: _new_cut(self, count, ties))
+        return self.inputs.facts.get(("cut", self.key, count, ties), lambda: _new_mask(self, count, ties))
 
 
-def magnitude_cut(vector: TaskVector, count: int, *, ties: Ties = "first") -> Cut:
-    """Return the cut that keeps the `count` largest entries of a task vector before any is dropped; remembered."""
-    scores = Scores(vector.group, vector.key, vector.parent.raw, vector.group.base.raw, vector.full)
-    return scores.cut(count, ties=ties)
+def magnitude_threshold(vector: TaskVector, count: int, *, ties: Ties = "first") -> ThresholdMask:
+    """Return the mask that keeps the `count` largest entries of a task vector; remembered."""
+    scores = Scores(vector.inputs, vector.key, vector.parent.raw, vector.inputs.base.raw, vector.full)
+    return scores.largest(count, ties=ties)
 
 
-def _new_cut(scores: Scores, count: int, ties: Ties) -> Cut:
-    """Return a cut from the order of all entries, once it has been asked for often enough to be worth making."""
-    group, facts = scores.group, scores.group.facts
-    cuts = facts.get(("cuts", scores.key), _Cuts)
-    cuts.made += 1
+def _new_mask(scores: Scores, count: int, ties: Ties) -> ThresholdMask:
+    """Return a mask from the order of all entries, once it has been asked for often enough to be worth making."""
+    inputs, facts = scores.inputs, scores.inputs.facts
+    asked = facts.get(("cuts", scores.key), _Asked)
+    asked.made += 1
     place = ("order", scores.key)
-    worth = cuts.made > CUTS_BEFORE_ORDER and group.size <= LARGEST_ORDER and facts.room(20 * group.size)
+    worth = asked.made > MASKS_BEFORE_ORDER and inputs.size <= LARGEST_ORDER and facts.room(20 * inputs.size)
     if scores.fusable and (facts.holds(place) or worth):
         order = facts.tensor(place, lambda: fused_ranking.order(scores.tensor, scores.base))
-        return fused_ranking.cut(scores.tensor, scores.base, order, count, last=ties == "last")
-    return _cut(scores, _edge(scores, count), ties)
+        return ThresholdMask(*fused_ranking.threshold_of(scores.tensor, scores.base, order, count, last=ties == "last"))
+    return _mask(scores, _edge(scores, count), ties)
 
 
-def _cut(scores: Scores, edge: _Edge, ties: Ties) -> Cut:
+def _mask(scores: Scores, edge: _Edge, ties: Ties) -> ThresholdMask:
     threshold = float(np.array(edge.magnitude, dtype=np.uint32).view(np.float32))
     if edge.taken == edge.equal:
-        return Cut(threshold, 0, scores.group.size)
+        return ThresholdMask(threshold, 0, scores.inputs.size)
     if ties == "first":
-        return Cut(threshold, 0, _place_of(scores, edge.magnitude, edge.taken) + 1)
-    return Cut(threshold, _place_of(scores, edge.magnitude, edge.equal - edge.taken + 1), scores.group.size)
+        return ThresholdMask(threshold, 0, _index_of(scores, edge.magnitude, edge.taken) + 1)
+    return ThresholdMask(threshold, _index_of(scores, edge.magnitude, edge.equal - edge.taken + 1), scores.inputs.size)
 
 
 def _edge(scores: Scores, count: int) -> _Edge:
     """Return the last of the `count` largest entries."""
     if scores.fusable:
         return _Edge(*fused_ranking.nth_largest(scores.tensor, scores.base, count))
-    histogram = scores.group.facts.get(("histogram", scores.key), lambda: _Histogram.of(_counts(scores)))
+    histogram = scores.inputs.facts.get(("histogram", scores.key), lambda: _Histogram.of(_counts(scores)))
     position = int(np.searchsorted(histogram.above, count))
     upper = histogram.top - position
     wanted = count - (int(histogram.above[position - 1]) if position else 0)
@@ -154,7 +150,7 @@ def _edge(scores: Scores, count: int) -> _Edge:
 
 def _counts(scores: Scores) -> npt.NDArray[np.int64]:
     counts = np.zeros(_BINS, dtype=np.int64)
-    for span in scores.group.spans():
+    for span in scores.inputs.spans():
         counts += np.bincount(_bits(scores.block(span)) >> 16, minlength=_BINS)
     return counts
 
@@ -162,23 +158,23 @@ def _counts(scores: Scores) -> npt.NDArray[np.int64]:
 def _refined(scores: Scores, number: int) -> npt.NDArray[np.int64]:
     """Return how many entries of one bin have each value of the lower 16 bits of their magnitude."""
     counts = np.zeros(1 << 16, dtype=np.int64)
-    for span in scores.group.spans():
+    for span in scores.inputs.spans():
         bits = _bits(scores.block(span))
         counts += np.bincount(bits[bits >> 16 == number] & 0xFFFF, minlength=1 << 16)
     return counts
 
 
-def _place_of(scores: Scores, magnitude: int, number: int) -> int:
+def _index_of(scores: Scores, magnitude: int, number: int) -> int:
     """Return the place of the number-th entry, from 1, whose magnitude has the given bits."""
     if scores.fusable:
-        return fused_ranking.place_of(scores.tensor, scores.base, magnitude, number)
+        return fused_ranking.index_of(scores.tensor, scores.base, magnitude, number)
     before = 0
-    for span in scores.group.spans():
+    for span in scores.inputs.spans():
         places = np.flatnonzero(_bits(scores.block(span)) == magnitude)
         if before + len(places) >= number:
             return int(span.start + places[number - before - 1])
         before += len(places)
-    raise AssertionError(f"{scores.group.name}: fewer than {number} entries of one magnitude")
+    raise AssertionError(f"{scores.inputs.name}: fewer than {number} entries of one magnitude")
 
 
 def _bits(entries: Tensor) -> npt.NDArray[np.uint32]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import AbstractFused, Kernel, whole_tensor
 from merge.method import AbstractMethod
 from merge.native import overlap as fused_overlap
@@ -25,16 +25,16 @@ _ROWS = 1 << 17
 class ArceeFusion(AbstractMethod, name="arcee_fusion", base_model="required", parents=(0, 1), cut="common"):
     """Moves the outlying changes of one model into the base, whole."""
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span; threshold and divergences are of the pair and kept."""
-        if not group.parents:
-            return whole_tensor(group.base.whole)
-        if group.stepwise:
-            return whole_tensor(_stepwise(group.parents[0].whole, group.base.whole))
-        keys = tuple(operand.key for operand in group.operands)
-        divergences = group.facts.tensor(("divergences", keys), lambda: _divergences(group))
-        threshold = group.facts.get(("fusion", keys), lambda: _exact_threshold(group, divergences))
-        return _Fusion(group, divergences, threshold)
+        if not inputs.parents:
+            return whole_tensor(inputs.base.whole)
+        if inputs.stepwise:
+            return whole_tensor(_stepwise(inputs.parents[0].whole, inputs.base.whole))
+        keys = tuple(operand.key for operand in inputs.operands)
+        divergences = inputs.facts.tensor(("divergences", keys), lambda: _divergences(inputs))
+        threshold = inputs.facts.get(("fusion", keys), lambda: _exact_threshold(inputs, divergences))
+        return _Fusion(inputs, divergences, threshold)
 
     def result_dtype(self, dtype: torch.dtype, *, compat: bool) -> torch.dtype:
         """Return float32 where the reference is followed: its mask is float32."""
@@ -45,45 +45,45 @@ class ArceeFusion(AbstractMethod, name="arcee_fusion", base_model="required", pa
 class _Fusion(AbstractFused):
     """Takes what reaches the threshold; `divergences` has a number per row, in float32."""
 
-    group: Group
+    inputs: TensorInputs
     divergences: Tensor
     threshold: float
 
     def __call__(self, span: slice) -> Tensor:
         """Return the merged entries of one span."""
-        change, importance = _important(self.group, self.divergences, span)
-        return self.group.base[span] + change * (importance >= self.threshold).float()
+        change, importance = _important(self.inputs, self.divergences, span)
+        return self.inputs.base[span] + change * (importance >= self.threshold).float()
 
-    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.OnePass | None:
         """Return what writes the merged tensor."""
-        if not self.group.fusable:
+        if not self.inputs.fusable:
             return None
-        tensors = [self.group.base.raw, self.group.parents[0].raw]
-        return fused_overlap.fusion(out, dtype, tensors, self.divergences, _row(self.group), self.threshold)
+        tensors = [self.inputs.base.raw, self.inputs.parents[0].raw]
+        return fused_overlap.fusion(out, dtype, tensors, self.divergences, _row(self.inputs), self.threshold)
 
 
-def _row(group: Group) -> int:
-    return group.shape[-1] if group.shape else 1
+def _row(inputs: TensorInputs) -> int:
+    return inputs.shape[-1] if inputs.shape else 1
 
 
-def _divergences(group: Group) -> Tensor:
+def _divergences(inputs: TensorInputs) -> Tensor:
     """Return the divergence of each row."""
-    row = _row(group)
+    row = _row(inputs)
     step = max(1, _ROWS // row) * row
-    parts = [slice(start, min(start + step, group.size)) for start in range(0, group.size, step)]
-    base, other = group.base, group.parents[0]
+    parts = [slice(start, min(start + step, inputs.size)) for start in range(0, inputs.size, step)]
+    base, other = inputs.base, inputs.parents[0]
     return torch.cat([_divergence(other[part].view(-1, row), base[part].view(-1, row)).view(-1) for part in parts])
 
 
-def _important(group: Group, divergences: Tensor, span: slice) -> tuple[Tensor, Tensor]:
+def _important(inputs: TensorInputs, divergences: Tensor, span: slice) -> tuple[Tensor, Tensor]:
     """Return how far the entries of a span moved, and how much that matters."""
-    change = group.parents[0][span] - group.base[span]
-    rows = torch.arange(span.start, span.start + len(change), device=change.device) // _row(group)
+    change = inputs.parents[0][span] - inputs.base[span]
+    rows = torch.arange(span.start, span.start + len(change), device=change.device) // _row(inputs)
     return change, change.abs() * divergences[rows]
 
 
-def _exact_threshold(group: Group, divergences: Tensor) -> float:
-    importance = np.concatenate([_important(group, divergences, span)[1].cpu().numpy() for span in group.spans()])
+def _exact_threshold(inputs: TensorInputs, divergences: Tensor) -> float:
+    importance = np.concatenate([_important(inputs, divergences, span)[1].cpu().numpy() for span in inputs.spans()])
     places = [int(q * (len(importance) - 1)) for q in (0.25, 0.5, 0.75)]
     importance.partition(places)
     low, middle, high = importance[places]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from merge.kernels.combination import Combination, task_vectors
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 from merge.kernels.sparsify import at_random
 from merge.method import AbstractMethod, flag, number, per_model, sum_fault
@@ -38,12 +38,12 @@ class DareLinear(AbstractMethod, name="dare_linear", base_model="required", pare
     vote: ClassVar[bool] = False
     """Whether entries that disagree with the sign of the sum are left out."""
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
         drops = [at_random(density) for density in self.density]
-        vectors = task_vectors(group, drops, rescale=self.rescale, settings=self.density)
+        vectors = task_vectors(inputs, drops, rescale=self.rescale, settings=self.density)
         return Combination(vote=self.vote, normalize=self.normalize, factor=self.lambda_).kernel(
-            group, self.weight, vectors
+            inputs, self.weight, vectors
         )
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002

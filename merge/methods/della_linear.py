@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from merge.kernels.combination import Combination, task_vectors
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 from merge.kernels.sparsify import by_rank, rank_fault
 from merge.method import AbstractMethod, flag, number, per_model, sum_fault
@@ -43,12 +43,12 @@ class DellaLinear(
     vote: ClassVar[bool] = False
     """Whether entries that disagree with the sign of the sum are left out."""
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
         settings = list(zip(self.density, self.epsilon, strict=True))
-        vectors = task_vectors(group, [by_rank(*pair) for pair in settings], rescale=self.rescale, settings=settings)
+        vectors = task_vectors(inputs, [by_rank(*pair) for pair in settings], rescale=self.rescale, settings=settings)
         return Combination(vote=self.vote, normalize=self.normalize, factor=self.lambda_).kernel(
-            group, self.weight, vectors
+            inputs, self.weight, vectors
         )
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.combination import WeightedSum
-from merge.kernels.inputs import Group, Matrix
+from merge.kernels.inputs import Matrix, TensorInputs
 from merge.kernels.kernel import Kernel, whole_tensor
 from merge.method import AbstractMethod, number, whole
 
@@ -36,24 +36,24 @@ class Karcher(AbstractMethod, name="karcher", parents=(1, None), widest=True):
     max_iter: int = whole("iterations at most", default=10, low=1, search_high=20)
     tol: float = number("lengths below it are zero", default=1e-5, low=0.0, search_high=1e-3)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span.
 
         Every mean lies in the span of the parents, so that the iteration needs their scalar products only.
         """
-        if group.stepwise:
-            return self._stepwise(group)
-        if len(group.parents) == 1:
-            return WeightedSum(group, group.parents, (1.0,))
-        products = group.gram()
+        if inputs.stepwise:
+            return self._stepwise(inputs)
+        if len(inputs.parents) == 1:
+            return WeightedSum(inputs, inputs.parents, (1.0,))
+        products = inputs.gram()
         norms = np.sqrt(products.diagonal())
         used = norms > self.tol
         if not used.any():
-            return WeightedSum(group, group.parents, (0.0,) * len(norms))
+            return WeightedSum(inputs, inputs.parents, (0.0,) * len(norms))
         cosines = products[np.ix_(used, used)] / np.outer(norms[used], norms[used])
         shares = np.zeros(len(norms))
         shares[used] = self._shares(cosines) * norms.mean() / norms[used]
-        return WeightedSum(group, group.parents, tuple(shares.tolist()))
+        return WeightedSum(inputs, inputs.parents, tuple(shares.tolist()))
 
     def _shares(self, cosines: Matrix) -> Vector:
         """Return the mean direction as shares of the unit vectors whose cosines are given."""
@@ -76,8 +76,8 @@ class Karcher(AbstractMethod, name="karcher", parents=(1, None), widest=True):
             mean = mean / length(mean) if length(mean) > self.tol else mean
         return mean
 
-    def _stepwise(self, group: Group) -> Kernel:
-        tensors = [parent.whole.reshape(-1) for parent in group.parents]
+    def _stepwise(self, inputs: TensorInputs) -> Kernel:
+        tensors = [parent.whole.reshape(-1) for parent in inputs.parents]
         wide = reduce(torch.promote_types, [x.dtype for x in tensors])
         tensors = [x.to(wide) for x in tensors]
         if len(tensors) == 1:

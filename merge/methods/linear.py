@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from merge.kernels.combination import WeightedSum
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 from merge.method import AbstractMethod, flag, per_model, sum_fault
 
@@ -27,23 +27,23 @@ class Linear(AbstractMethod, name="linear", parents=(1, None), widest=True, cut=
     weight: tuple[float, ...] = per_model("share of the parent", required=True, search_low=0.0, search_high=1.0)
     normalize: bool = flag("divide by the sum of the weights", default=True)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
         total = sum(self.weight)
-        if group.stepwise:
-            return self._stepwise(group)
+        if inputs.stepwise:
+            return self._stepwise(inputs)
         weights = [weight / total for weight in self.weight] if self.normalize else list(self.weight)
-        return WeightedSum(group, group.parents, tuple(weights))
+        return WeightedSum(inputs, inputs.parents, tuple(weights))
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
         """Return what is wrong when the weights have no sum to divide by."""
         judged = self.normalize and (not compat or abs(sum(self.weight)) < 1e-8)
         return sum_fault(self.weight) if judged else None
 
-    def _stepwise(self, group: Group) -> Kernel:
+    def _stepwise(self, inputs: TensorInputs) -> Kernel:
         def merged(span: slice) -> Tensor:
-            blocks = [parent[span] for parent in group.parents]
-            mix = group.arithmetic.weighted(blocks, self.weight)
-            return mix / group.arithmetic.rounded(self.weight, blocks[0]).sum() if self.normalize else mix
+            blocks = [parent[span] for parent in inputs.parents]
+            mix = inputs.arithmetic.weighted(blocks, self.weight)
+            return mix / inputs.arithmetic.rounded(self.weight, blocks[0]).sum() if self.normalize else mix
 
         return merged

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.combination import Combination, task_vectors
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel, whole_tensor
 from merge.method import AbstractMethod, flag
 
@@ -30,13 +30,13 @@ class ModelStock(
 
     filter_wise: bool = flag("one position per row", default=False)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
-        if not self.filter_wise and not group.stepwise:
-            return self._flat(group)
-        rows = (-1, group.shape[-1]) if self.filter_wise and group.shape else (1, -1)
-        base = group.base.whole.reshape(rows)
-        tensors = [parent.whole.reshape(rows) for parent in group.parents]
+        if not self.filter_wise and not inputs.stepwise:
+            return self._flat(inputs)
+        rows = (-1, inputs.shape[-1]) if self.filter_wise and inputs.shape else (1, -1)
+        base = inputs.base.whole.reshape(rows)
+        tensors = [parent.whole.reshape(rows) for parent in inputs.parents]
         offsets = [x - base for x in tensors]
         cosines = [_cosine(a, b) for a, b in combinations(offsets, 2)]
         cosine = torch.stack(cosines).mean(dim=0)
@@ -45,16 +45,16 @@ class ModelStock(
         mean = sum(tensors[1:], start=tensors[0]) / count
         return whole_tensor(t * mean + (1 - t) * base)
 
-    def _flat(self, group: Group) -> Kernel:
+    def _flat(self, inputs: TensorInputs) -> Kernel:
         """Return the kernel for whole tensors: the position follows from the parents' scalar products."""
-        products, count = group.gram(offsets=True), len(group.parents)
+        products, count = inputs.gram(offsets=True), len(inputs.parents)
         norms = [math.sqrt(products[i, i]) for i in range(count)]
         cosines = [products[i, j] / max(norms[i] * norms[j], 1e-6) for i, j in combinations(range(count), 2)]
         cosine = sum(max(-1.0, min(1.0, value)) for value in cosines) / len(cosines)
         t = (count * cosine) / (1 + (count - 1) * cosine)
         shares = (t / count,) * count
-        vectors = task_vectors(group, [None] * count, rescale=False, settings=shares)
-        return Combination(vote=False, normalize=False, factor=1.0).kernel(group, shares, vectors)
+        vectors = task_vectors(inputs, [None] * count, rescale=False, settings=shares)
+        return Combination(vote=False, normalize=False, factor=1.0).kernel(inputs, shares, vectors)
 
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from merge.errors import NumericalError
 from merge.kernels.combination import Combination, WeightedSum, task_vectors
-from merge.kernels.inputs import Group, Matrix
+from merge.kernels.inputs import Matrix, TensorInputs
 from merge.kernels.kernel import Kernel, whole_tensor
 from merge.method import AbstractMethod, flag, number, per_model
 
@@ -38,24 +38,24 @@ class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", paren
     normalize_weights: bool = flag("divide by the sum of the weights", default=True)
     eps: float = number("lengths below it are zero", default=1e-8, low=0.0, search_high=1e-6)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span.
 
         The result lies in the span of the parents, so that its shares of them follow from their scalar products.
         """
-        if group.stepwise:
-            return self._stepwise(group)
+        if inputs.stepwise:
+            return self._stepwise(inputs)
         weights = np.array(self.weight, dtype=np.float64)
         if self.normalize_weights:
             weights = weights / weights.sum()
-        offsets = group.optional_base is not None
-        shares = tuple(self._shares(group, group.gram(offsets=offsets), weights).tolist())
+        offsets = inputs.optional_base is not None
+        shares = tuple(self._shares(inputs, inputs.gram(offsets=offsets), weights).tolist())
         if not offsets:
-            return WeightedSum(group, group.parents, shares)
-        vectors = task_vectors(group, [None] * len(shares), rescale=False, settings=shares)
-        return Combination(vote=False, normalize=False, factor=1.0).kernel(group, shares, vectors)
+            return WeightedSum(inputs, inputs.parents, shares)
+        vectors = task_vectors(inputs, [None] * len(shares), rescale=False, settings=shares)
+        return Combination(vote=False, normalize=False, factor=1.0).kernel(inputs, shares, vectors)
 
-    def _shares(self, group: Group, products: Matrix, weights: Vector) -> Vector:
+    def _shares(self, inputs: TensorInputs, products: Matrix, weights: Vector) -> Vector:
         """Return how much of each parent the result holds."""
 
         def length(shares: Vector) -> float:
@@ -69,7 +69,7 @@ class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", paren
         if length(mean) < self.eps:
             if not (norms > self.eps).any() or len(weights) == 2:
                 return weights
-            raise NumericalError(f"{group.name}: the parents' directions must not cancel out; change a weight")
+            raise NumericalError(f"{inputs.name}: the parents' directions must not cancel out; change a weight")
         mean = mean / length(mean)
         dots = (products @ mean) * units
         tangent = weights * units - (weights @ dots) * mean
@@ -77,14 +77,14 @@ class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", paren
         size = float(norms @ weights)
         return mean * (math.cos(step) * size) + tangent * (math.sin(step) / step * size)
 
-    def _stepwise(self, group: Group) -> Kernel:
-        tensors = [parent.whole for parent in group.parents]
-        base = None if group.optional_base is None else group.base.whole
+    def _stepwise(self, inputs: TensorInputs) -> Kernel:
+        tensors = [parent.whole for parent in inputs.parents]
+        base = None if inputs.optional_base is None else inputs.base.whole
         stack = torch.stack([(x if base is None else x - base).reshape(-1) for x in tensors])
-        weights = group.arithmetic.rounded(self.weight, stack)
+        weights = inputs.arithmetic.rounded(self.weight, stack)
         if self.normalize_weights:
             weights = weights / weights.sum()
-        mixed = self._mixed(group, stack, weights).view(group.shape)
+        mixed = self._mixed(inputs, stack, weights).view(inputs.shape)
         return whole_tensor(mixed if base is None else base + mixed)
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002
@@ -93,7 +93,7 @@ class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", paren
             return f"weight: must not sum to zero with normalize_weights, got {list(self.weight)}"
         return None
 
-    def _mixed(self, group: Group, stack: Tensor, weights: Tensor) -> Tensor:
+    def _mixed(self, inputs: TensorInputs, stack: Tensor, weights: Tensor) -> Tensor:
         if len(stack) == 1:
             return stack[0]
         column = weights.unsqueeze(-1)
@@ -104,7 +104,7 @@ class MultiSlerp(AbstractMethod, name="multislerp", base_model="optional", paren
         if length < self.eps:
             if not (norms > self.eps).any() or len(stack) == 2:
                 return (stack * column).sum(dim=0)
-            raise NumericalError(f"{group.name}: the parents' directions must not cancel out; change a weight")
+            raise NumericalError(f"{inputs.name}: the parents' directions must not cancel out; change a weight")
         mean = mean / length
         tangent = ((units - (units * mean).sum(dim=-1, keepdim=True) * mean) * column).sum(dim=0)
         step = tangent.norm() + self.eps

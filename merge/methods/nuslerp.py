@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.combination import Combination, WeightedSum, task_vectors
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel, whole_tensor
 from merge.method import AbstractMethod, flag, per_model
 
@@ -31,30 +31,30 @@ class NuSlerp(AbstractMethod, name="nuslerp", base_model="optional", parents=(2,
     nuslerp_flatten: bool = flag("whole tensors as one vector", default=True)
     nuslerp_row_wise: bool = flag("vectors along dimension 0", default=False)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
         total = sum(self.weight)
         t = 0.5 if abs(total) < 1e-6 else self.weight[1] / total
-        if self.nuslerp_flatten and not group.stepwise:
-            return self._flat(group, t)
-        first, second = (parent.whole for parent in group.parents)
-        if group.optional_base is None:
+        if self.nuslerp_flatten and not inputs.stepwise:
+            return self._flat(inputs, t)
+        first, second = (parent.whole for parent in inputs.parents)
+        if inputs.optional_base is None:
             return whole_tensor(self._slerp(first, second, t))
-        base = group.base.whole
+        base = inputs.base.whole
         return whole_tensor(base + self._slerp(first - base, second - base, t))
 
-    def _flat(self, group: Group, t: float) -> Kernel:
+    def _flat(self, inputs: TensorInputs, t: float) -> Kernel:
         """Return the kernel for whole tensors: the shares of both follow from their scalar products."""
-        offsets = group.optional_base is not None
-        products = group.gram(offsets=offsets)
+        offsets = inputs.optional_base is not None
+        products = inputs.gram(offsets=offsets)
         norms = [max(math.sqrt(products[i, i]), 1e-7) for i in range(2)]
         angle = math.acos(max(-1.0, min(1.0, products[0, 1] / (norms[0] * norms[1]))))
         sine = math.sin(angle)
         shares = (1 - t, t) if abs(sine) < 1e-8 else (math.sin((1 - t) * angle) / sine, math.sin(t * angle) / sine)
         if not offsets:
-            return WeightedSum(group, group.parents, shares)
-        vectors = task_vectors(group, [None, None], rescale=False, settings=shares)
-        return Combination(vote=False, normalize=False, factor=1.0).kernel(group, shares, vectors)
+            return WeightedSum(inputs, inputs.parents, shares)
+        vectors = task_vectors(inputs, [None, None], rescale=False, settings=shares)
+        return Combination(vote=False, normalize=False, factor=1.0).kernel(inputs, shares, vectors)
 
     def _slerp(self, first: Tensor, second: Tensor, t: float) -> Tensor:
         shape = first.shape

@@ -9,7 +9,7 @@ zero; the name is mergekit's.
 from dataclasses import dataclass
 
 from merge.kernels.combination import WeightedSum
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 from merge.method import AbstractMethod, per_model
 
@@ -24,11 +24,11 @@ class Passthrough(AbstractMethod, name="passthrough", parents=(1, 1)):
 
     scale: tuple[float | None, ...] = per_model("factor of the tensor", search_low=0.5, search_high=1.5)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
-        parent, scale = group.parents[0], self.scale[0]
+        parent, scale = inputs.parents[0], self.scale[0]
         if scale is None:
             return lambda span: parent[span]
-        if group.stepwise:
+        if inputs.stepwise:
             return lambda span: parent[span] * scale
-        return WeightedSum(group, (parent,), (scale,))
+        return WeightedSum(inputs, (parent,), (scale,))

@@ -7,7 +7,7 @@ Source: mergekit's method of this name.
 
 from dataclasses import dataclass
 
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 from merge.kernels.overlap import Overlap
 from merge.method import AbstractMethod, number
@@ -23,6 +23,6 @@ class Ram(AbstractMethod, name="ram", base_model="required", parents=(0, None), 
 
     epsilon: float = number("changes up to it are none", default=1e-5, low=0.0, search_high=1e-3)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
-        return Overlap(group, self.epsilon, (1.0,) * len(group.parents))
+        return Overlap(inputs, self.epsilon, (1.0,) * len(inputs.parents))

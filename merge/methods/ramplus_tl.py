@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel, whole_tensor
 from merge.kernels.overlap import Overlap, counted
 from merge.method import AbstractMethod, number
@@ -33,23 +33,23 @@ class RamPlus(AbstractMethod, name="ramplus_tl", base_model="required", parents=
     alpha: float = number("bound of shared to unique", default=0.2, low=0.0, search_high=1.0)
     epsilon: float = number("changes up to it are none", default=1e-5, low=0.0, search_high=1e-3)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
-        if group.parents and not group.stepwise:
-            return Overlap(group, self.epsilon, self._factors(group))
-        return self._stepwise(group)
+        if inputs.parents and not inputs.stepwise:
+            return Overlap(inputs, self.epsilon, self._factors(inputs))
+        return self._stepwise(inputs)
 
-    def _factors(self, group: Group) -> tuple[float, ...]:
+    def _factors(self, inputs: TensorInputs) -> tuple[float, ...]:
         """Return what each parent's own changes are multiplied with, rounded in each step as float32 is."""
-        shared, unique = counted(group, self.epsilon).astype(np.float32)
+        shared, unique = counted(inputs, self.epsilon).astype(np.float32)
         ratio = np.clip(shared / np.maximum(unique, np.float32(self.epsilon)), np.float32(0), np.float32(self.alpha))
         return tuple((np.float32(1) + np.float32(self.r) * ratio).tolist())
 
-    def _stepwise(self, group: Group) -> Kernel:
-        base = group.base.whole.reshape(-1)
-        if not group.parents:
+    def _stepwise(self, inputs: TensorInputs) -> Kernel:
+        base = inputs.base.whole.reshape(-1)
+        if not inputs.parents:
             return whole_tensor(base)
-        vectors = torch.stack([parent.whole.reshape(-1) - base for parent in group.parents])
+        vectors = torch.stack([parent.whole.reshape(-1) - base for parent in inputs.parents])
         active = (vectors.abs() > self.epsilon).float()
         count = active.sum(dim=0)
         alone = active * (count == 1)

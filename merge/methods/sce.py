@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import AbstractFused, Kernel, whole_tensor
-from merge.kernels.masks import Cut
+from merge.kernels.masks import ThresholdMask
 from merge.kernels.overlap import added, raws
 from merge.kernels.top_k import Scores
 from merge.method import AbstractMethod, flag, number
@@ -34,28 +34,28 @@ class Sce(AbstractMethod, name="sce", base_model="required", parents=(0, None), 
     select_topk: float = number("share of positions kept", default=1.0, low=0.0, high=1.0, search_low=0.05)
     int8_mask: bool = flag("unused", default=False)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span; variances are of the parents and kept."""
-        if not group.parents:
-            return whole_tensor(group.base.whole)
-        if group.stepwise:
-            return whole_tensor(self._stepwise(group))
+        if not inputs.parents:
+            return whole_tensor(inputs.base.whole)
+        if inputs.stepwise:
+            return whole_tensor(self._stepwise(inputs))
         if self.select_topk >= 1:
-            squares = group.gram(offsets=True).diagonal().tolist()
-            return _Weighed(group, _shares(squares, group.size), None)
-        key = ("variance", tuple(operand.key for operand in group.operands))
-        variances = group.facts.tensor(key, lambda: _variances(group))
-        filled = group.facts.get((*key, "filled"), lambda: int(torch.count_nonzero(variances)))
+            squares = inputs.gram(offsets=True).diagonal().tolist()
+            return _Weighed(inputs, _shares(squares, inputs.size), None)
+        key = ("variance", tuple(operand.key for operand in inputs.operands))
+        variances = inputs.facts.tensor(key, lambda: _variances(inputs))
+        filled = inputs.facts.get((*key, "filled"), lambda: int(torch.count_nonzero(variances)))
         count = int(filled * self.select_topk)
         if count == 0:
-            return whole_tensor(group.base.whole)
-        cut = Scores(group, key, variances, None, lambda span: variances[span]).cut(count)
-        squares = group.facts.get((*key, count), lambda: _energies(group, variances, cut))
-        return _Weighed(group, _shares(squares, group.size), (variances, cut))
+            return whole_tensor(inputs.base.whole)
+        mask = Scores(inputs, key, variances, None, lambda span: variances[span]).largest(count)
+        squares = inputs.facts.get((*key, count), lambda: _energies(inputs, variances, mask))
+        return _Weighed(inputs, _shares(squares, inputs.size), (variances, mask))
 
-    def _stepwise(self, group: Group) -> Tensor:
-        base = group.base.whole.reshape(-1)
-        vectors = torch.stack([parent.whole.reshape(-1) - base for parent in group.parents])
+    def _stepwise(self, inputs: TensorInputs) -> Tensor:
+        base = inputs.base.whole.reshape(-1)
+        vectors = torch.stack([parent.whole.reshape(-1) - base for parent in inputs.parents])
         if self.select_topk < 1:
             vectors = vectors * _most_varying(vectors, self.select_topk)
         majority = (vectors.sum(dim=0) >= 0).to(vectors.dtype) * 2 - 1
@@ -72,37 +72,38 @@ class _Weighed(AbstractFused):
     """Adds what agrees with the sign of the sum, each parent with its share.
 
     Args:
-        group: The tensor it belongs to.
+        inputs: The tensor it belongs to.
         shares: Of each parent.
         kept: Scores, and the cut that tells which entries take part; None for all.
     """
 
-    group: Group
+    inputs: TensorInputs
     shares: tuple[float, ...]
-    kept: tuple[Tensor, Cut] | None
+    kept: tuple[Tensor, ThresholdMask] | None
 
     def __call__(self, span: slice) -> Tensor:
         """Return the merged entries of one span."""
-        vectors = _changes(self.group, span)
+        vectors = _changes(self.inputs, span)
         if self.kept is not None:
             scores, cut = self.kept
             vectors = vectors * cut(span, scores[span])
-        majority = (added(self.group, vectors) >= 0).to(vectors.dtype) * 2 - 1
+        majority = (added(self.inputs, vectors) >= 0).to(vectors.dtype) * 2 - 1
         agrees = (vectors.sign() == majority).to(vectors.dtype)
         kept = torch.tensor(self.shares, dtype=torch.float32, device=vectors.device).unsqueeze(-1) * agrees
-        mix = added(self.group, vectors * kept) / added(self.group, kept).clamp(min=1e-6)
-        return self.group.base[span] + mix
+        mix = added(self.inputs, vectors * kept) / added(self.inputs, kept).clamp(min=1e-6)
+        return self.inputs.base[span] + mix
 
-    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.Pass | None:
+    def one_pass(self, out: Tensor, dtype: torch.dtype) -> fused.OnePass | None:
         """Return what writes the merged tensor."""
-        if not self.group.fusable or len(self.group.parents) > fused.MOST:
+        if not self.inputs.fusable or len(self.inputs.parents) > fused.MAX_TENSORS:
             return None
-        return fused_overlap.sce(out, dtype, raws(self.group), self.shares, self.kept)
+        kept = None if self.kept is None else (self.kept[0], self.kept[1].numbers)
+        return fused_overlap.sce(out, dtype, raws(self.inputs), self.shares, kept)
 
 
-def _changes(group: Group, span: slice) -> Tensor:
-    base = group.base[span]
-    return torch.stack([parent[span] - base for parent in group.parents])
+def _changes(inputs: TensorInputs, span: slice) -> Tensor:
+    base = inputs.base[span]
+    return torch.stack([parent[span] - base for parent in inputs.parents])
 
 
 def _shares(squares: list[float], size: int) -> tuple[float, ...]:
@@ -112,25 +113,25 @@ def _shares(squares: list[float], size: int) -> tuple[float, ...]:
     return tuple(energy / total if total >= 1e-6 else 1 / len(energies) for energy in energies)
 
 
-def _variances(group: Group) -> Tensor:
+def _variances(inputs: TensorInputs) -> Tensor:
     """Return the population variance of each entry over the parents."""
-    if group.fusable and len(group.parents) <= fused.MOST:
-        return fused_overlap.variances(raws(group))
-    return torch.cat([_changes(group, span).var(dim=0, unbiased=False) for span in group.spans()])
+    if inputs.fusable and len(inputs.parents) <= fused.MAX_TENSORS:
+        return fused_overlap.variances(raws(inputs))
+    return torch.cat([_changes(inputs, span).var(dim=0, unbiased=False) for span in inputs.spans()])
 
 
-def _energies(group: Group, variances: Tensor, cut: Cut) -> list[float]:
+def _energies(inputs: TensorInputs, variances: Tensor, mask: ThresholdMask) -> list[float]:
     """Return the sum of squares of each task vector where its variance is kept."""
-    if group.fusable and len(group.parents) <= fused.MOST:
-        return fused_overlap.energies(raws(group), variances, cut)
+    if inputs.fusable and len(inputs.parents) <= fused.MAX_TENSORS:
+        return fused_overlap.energies(raws(inputs), variances, mask.numbers)
 
     def squares(number: int, span: slice) -> Tensor:
-        change = group.parents[number][span] - group.base[span]
-        return change.mul_(cut(span, variances[span])).double().square_()
+        change = inputs.parents[number][span] - inputs.base[span]
+        return change.mul_(mask(span, variances[span])).double().square_()
 
     return [
-        group.sum_of(lambda span, number=number: squares(number, span))  # type: ignore[misc]
-        for number in range(len(group.parents))
+        inputs.sum_of(lambda span, number=number: squares(number, span))  # type: ignore[misc]
+        for number in range(len(inputs.parents))
     ]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.combination import WeightedSum
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel, whole_tensor
 from merge.method import AbstractMethod, number
 
@@ -31,14 +31,14 @@ class Slerp(AbstractMethod, name="slerp", base_model="required", parents=(0, 1),
 
     t: float = number("position between base (0) and the other (1)", required=True, search_low=0.0, search_high=1.0)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
-        if not group.parents:
-            return lambda span: group.base[span]
-        if group.stepwise:
-            return whole_tensor(self._stepwise(group.base.whole, group.parents[0].whole))
-        first, second = group.base, group.parents[0]
-        return WeightedSum(group, (first, second), self._shares(_cosine(group)))
+        if not inputs.parents:
+            return lambda span: inputs.base[span]
+        if inputs.stepwise:
+            return whole_tensor(self._stepwise(inputs.base.whole, inputs.parents[0].whole))
+        first, second = inputs.base, inputs.parents[0]
+        return WeightedSum(inputs, (first, second), self._shares(_cosine(inputs)))
 
     def _shares(self, cosine: float) -> tuple[float, float]:
         if abs(cosine) > PARALLEL:
@@ -66,8 +66,8 @@ def _unit(
     return vector / norm if norm > 1e-8 else vector
 
 
-def _cosine(group: Group) -> float:
-    first, second = group.base, group.parents[0]
-    lengths = [group.product(operand, operand) ** 0.5 for operand in (first, second)]
+def _cosine(inputs: TensorInputs) -> float:
+    first, second = inputs.base, inputs.parents[0]
+    lengths = [inputs.product(operand, operand) ** 0.5 for operand in (first, second)]
     scale = math.prod(length if length > 1e-8 else 1.0 for length in lengths)
-    return max(-1.0, min(1.0, group.product(first, second) / scale))
+    return max(-1.0, min(1.0, inputs.product(first, second) / scale))

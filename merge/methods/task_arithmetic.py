@@ -8,7 +8,7 @@ Source: G. Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023.
 from dataclasses import dataclass
 
 from merge.kernels.combination import Combination, task_vectors
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 from merge.method import AbstractMethod, flag, number, per_model, sum_fault
 
@@ -33,11 +33,11 @@ class TaskArithmetic(AbstractMethod, name="task_arithmetic", base_model="require
     lambda_: float = number("factor of the sum", default=1.0, search_low=0.5, search_high=1.5)
     int8_mask: bool = flag("unused", default=False)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
-        vectors = task_vectors(group, [None] * len(self.weight), rescale=False, settings=self.weight)
+        vectors = task_vectors(inputs, [None] * len(self.weight), rescale=False, settings=self.weight)
         return Combination(vote=False, normalize=self.normalize, factor=self.lambda_).kernel(
-            group, self.weight, vectors
+            inputs, self.weight, vectors
         )
 
     def fault(self, size: int, *, compat: bool) -> str | None:  # noqa: ARG002

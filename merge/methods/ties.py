@@ -9,7 +9,7 @@ Source: P. Yadav et al., "TIES-Merging: Resolving Interference When Merging Mode
 from dataclasses import dataclass
 
 from merge.kernels.combination import Combination, task_vectors
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import Kernel
 from merge.kernels.sparsify import largest
 from merge.method import AbstractMethod, flag, number, per_model
@@ -37,11 +37,13 @@ class Ties(AbstractMethod, name="ties", base_model="required", parents=(0, None)
     lambda_: float = number("factor of the result", default=1.0, search_low=0.5, search_high=1.5)
     int8_mask: bool = flag("unused", default=False)
 
-    def kernel(self, group: Group) -> Kernel:
+    def kernel(self, inputs: TensorInputs) -> Kernel:
         """Return the function that merges span by span."""
         drops = [largest(density) for density in self.density]
-        vectors = task_vectors(group, drops, rescale=self.rescale, settings=self.density)
-        return Combination(vote=True, normalize=self.normalize, factor=self.lambda_).kernel(group, self.weight, vectors)
+        vectors = task_vectors(inputs, drops, rescale=self.rescale, settings=self.density)
+        return Combination(vote=True, normalize=self.normalize, factor=self.lambda_).kernel(
+            inputs, self.weight, vectors
+        )
 
     def fault(self, size: int, *, compat: bool) -> str | None:
         """Return what is wrong when the reference would stop at a tensor of which nothing is kept."""

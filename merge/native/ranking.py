@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge.kernels.masks import Cut
 from merge.native.tensors import loops, sources
 
 
@@ -17,8 +16,8 @@ def nth_largest(tensor: Tensor, base: Tensor | None, count: int) -> tuple[int, i
     return int(found[0]), int(found[1]), int(found[2])
 
 
-def place_of(tensor: Tensor, base: Tensor | None, magnitude: int, number: int) -> int:
-    """Return the place of the number-th entry, from 1, whose magnitude has the given bits."""
+def index_of(tensor: Tensor, base: Tensor | None, magnitude: int, number: int) -> int:
+    """Return the index of the number-th entry, from 1, whose magnitude has the given bits."""
     return int(loops().place_of(tensor.numel(), _ranked(tensor, base), magnitude, number))
 
 
@@ -29,11 +28,21 @@ def order(tensor: Tensor, base: Tensor | None) -> Tensor:
     return places
 
 
-def cut(tensor: Tensor, base: Tensor | None, places: Tensor, count: int, *, last: bool) -> Cut:
-    """Return the cut that keeps the `count` largest entries, given their order; of equal ones the first or last."""
+def threshold_of(
+    tensor: Tensor, base: Tensor | None, places: Tensor, count: int, *, last: bool
+) -> tuple[float, int, int]:
+    """Return threshold, first and last index of the mask that keeps the `count` largest entries.
+
+    Args:
+        tensor: The entries.
+        base: What is subtracted from them; None for nothing.
+        places: Their order, from `order`.
+        count: Entries to keep.
+        last: Whether of equal ones the last in memory are kept, else the first.
+    """
     edges = np.zeros(2, dtype=np.int64)
     bits = loops().cut(tensor.numel(), _ranked(tensor, base), places.data_ptr(), count, last, edges.ctypes.data)
-    return Cut(float(np.array(bits, dtype=np.uint32).view(np.float32)), int(edges[0]), int(edges[1]))
+    return float(np.array(bits, dtype=np.uint32).view(np.float32)), int(edges[0]), int(edges[1])
 
 
 def ranks(tensor: Tensor, base: Tensor, row: int) -> Tensor:

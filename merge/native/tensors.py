@@ -6,41 +6,31 @@ Everything here gives the bits that the same formula gives operation by operatio
 from __future__ import annotations
 
 import ctypes
-import math
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merge.kernels.masks import AbstractKeep, Band, Cut, Random, RankedRandom
-from merge.native import compiler as native
-
-if TYPE_CHECKING:
-    from merge.kernels.sparsify import TaskVector
+from merge.native import compiler
 
 LANES = 1024
 """Partial sums of a sum over a tensor: entry i belongs to number i mod LANES."""
 
-MOST = 6
+MAX_TENSORS = 6
 """Tensors that one pass takes, the base not counted."""
 
-Pass: TypeAlias = Callable[[], object]
+OnePass: TypeAlias = Callable[[], object]
 """Writes a merged tensor in one pass; returns something true if every entry is finite."""
 
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-_CUT, _BAND, _RANDOM, _RANKED, _ALL = range(5)
-_ADDED, _ELECTED, _SHARED = range(3)
-DROPS_NOTHING = -1
-"""The way of a task vector that keeps all of its entries: any other's."""
+ADDED, ELECTED, SHARED = range(3)
+"""How terms become one: all are added; those of the elected sign are; these over the sum of their weights."""
 
-_VECTOR = struct.Struct("=11q5f")
-"""How the loops are told of one task vector, less its weight; the same record in loops/vectors.h."""
-_WEIGHT = struct.Struct("=f")
 _SOURCE = struct.Struct("=2q")
 _TARGET = struct.Struct("=4q")
 
@@ -50,56 +40,38 @@ def readable(tensors: Sequence[Tensor]) -> bool:
     for x in tensors:
         if not x.is_cpu or x.dtype not in _KINDS or not x.is_contiguous():
             return False
-    return native.load() is not None
+    return compiler.load() is not None
 
 
-def way_of(keep: AbstractKeep | None) -> int:
-    """Return how the loops are told which entries are kept: a number, the largest of several vectors' holds for all."""
-    way = DROPS_NOTHING if keep is None else _way(keep)
-    assert way is not None
-    return way
-
-
-def combinable(keeps: Sequence[AbstractKeep | None]) -> bool:
-    """Return whether the loops know how these task vectors drop entries: few, and all in one way or not at all."""
-    if len(keeps) > MOST:
-        return False
-    kinds = {_way(keep) for keep in keeps if keep is not None}
-    mixed = kinds == {_RANKED} and None in keeps
-    return None not in kinds and not mixed and (len(kinds) <= 1 or kinds == {_CUT, _BAND})
-
-
-def weighted_sum(out: Tensor, dtype: torch.dtype, places: Sequence[tuple[int, int]], weights: Sequence[float]) -> Pass:
+def weighted_sum(
+    out: Tensor, dtype: torch.dtype, addresses: Sequence[tuple[int, int]], weights: Sequence[float]
+) -> OnePass:
     """Return what writes the sum of weight times tensor, rounded to `dtype`, given where the tensors lie."""
-    told = b"".join(_SOURCE.pack(*place) for place in places)
-    return partial(loops().weighted_sum, target(out, dtype), len(places), told, floats(weights))
+    records = b"".join(_SOURCE.pack(*address) for address in addresses)
+    return partial(loops().weighted_sum, target(out, dtype), len(addresses), records, floats(weights))
 
 
 def combination(
-    out: Tensor,
-    dtype: torch.dtype,
-    vectors: Sequence[TaskVector],
-    weights: Sequence[float],
-    *,
-    vote: bool,
-    normalize: bool,
-    scale: float,
-) -> Pass:
-    """Return what writes base + scale times the combined task vectors, rounded to `dtype`."""
-    table = _table(vectors, weights)
-    how = _ADDED if not vote else _SHARED if normalize else _ELECTED
-    base = _SOURCE.pack(*vectors[0].group.base.place)
-    return partial(loops().combination, target(out, dtype), base, len(vectors), table, how, scale)
+    out: Tensor, dtype: torch.dtype, base: tuple[int, int], count: int, records: bytes, *, how: int, scale: float
+) -> OnePass:
+    """Return what writes base + scale times the combined task vectors, rounded to `dtype`.
+
+    Args:
+        out: Where the result goes.
+        dtype: What it is rounded to first.
+        base: Address and kind of the base.
+        count: Number of task vectors.
+        records: One after the other, as ``kernels/native_records.py`` packs them.
+        how: `ADDED`, `ELECTED` or `SHARED`.
+        scale: Factor of the sum.
+    """
+    return partial(loops().combination, target(out, dtype), _SOURCE.pack(*base), count, records, how, scale)
 
 
-def norm_of_kept(vector: TaskVector, keep: AbstractKeep | None) -> float:
-    """Return the L1 norm of what is kept of a task vector."""
-    base, lanes = vector.group.base.raw, np.zeros(LANES)
-    way = _ALL if keep is None else _way(keep)
-    assert way is not None
-    loops().norms(
-        base.numel(), sources([base]), _record(vector, keep, way, None) + _WEIGHT.pack(1.0), lanes.ctypes.data
-    )
+def masked_norm(base: Tensor, record: bytes) -> float:
+    """Return the L1 norm of what a mask keeps of a task vector, given the record of both."""
+    lanes = np.zeros(LANES)
+    loops().norms(base.numel(), sources([base]), record, lanes.ctypes.data)
     return float(lanes.sum())
 
 
@@ -123,7 +95,7 @@ def product(first: Tensor, second: Tensor, base: Tensor | None = None) -> float:
 
 def loops() -> Any:
     """Return the compiled loops, which must be there."""
-    library = native.load()
+    library = compiler.load()
     assert library is not None
     return library
 
@@ -133,8 +105,8 @@ def sources(tensors: Sequence[Tensor]) -> bytes:
     return struct.pack(f"={2 * len(tensors)}q", *(word for x in tensors for word in (x.data_ptr(), _KINDS[x.dtype])))
 
 
-def place_of(tensor: Tensor) -> tuple[int, int]:
-    """Return where a tensor lies and of what kind it is."""
+def address_of(tensor: Tensor) -> tuple[int, int]:
+    """Return the address of a tensor's first entry and the number of its dtype in the loops."""
     return tensor.data_ptr(), _KINDS[tensor.dtype]
 
 
@@ -145,54 +117,9 @@ def target(out: Tensor, dtype: torch.dtype) -> bytes:
 
 def floats(numbers: Sequence[float]) -> bytes:
     """Return numbers in float32."""
-    return struct.pack(f"={len(numbers)}f", *map(_single, numbers))
+    return struct.pack(f"={len(numbers)}f", *map(single, numbers))
 
 
-def _single(number: float) -> float:
+def single(number: float) -> float:
     """Return a number as float32 has it: what is too large for that is infinite, as in a tensor, and no error here."""
     return ctypes.c_float(number).value
-
-
-def _way(keep: AbstractKeep) -> int | None:
-    if isinstance(keep, Cut | Band):
-        return _CUT if isinstance(keep, Cut) else _BAND
-    if isinstance(keep, RankedRandom):
-        return _RANKED if keep.rank.dtype == torch.int16 else None
-    return _RANDOM if isinstance(keep, Random) else None
-
-
-def _table(vectors: Sequence[TaskVector], weights: Sequence[float]) -> bytes:
-    """Return how the loops are told of task vectors; one that drops nothing is told in the way of the others."""
-    way = max([vector.way for vector in vectors])
-    way = _ALL if way == DROPS_NOTHING else way
-    drawn = None if way != _RANDOM else next(v.keep for v in vectors if isinstance(v.keep, Random))
-    records: list[bytes] = []
-    for vector, weight in zip(vectors, weights, strict=True):
-        record = vector.told.get(way)
-        if record is None:
-            record = _record(vector, vector.keep, way, drawn)
-            if vector.lasting and way in {_CUT, _ALL}:
-                vector.told[way] = record
-        records += (record, _WEIGHT.pack(_single(weight)))
-    return b"".join(records)
-
-
-def _record(vector: TaskVector, keep: AbstractKeep | None, way: int, drawn: Random | None) -> bytes:
-    """Return how the loops are told of one task vector, whose `keep` is None where it takes the way of `drawn`."""
-    cut, dropped = Cut(0.0, 0, vector.group.size), Cut(math.inf, 0, 0)
-    field = limit = rank = row = 0
-    lowest = spread = 0.0
-    if isinstance(keep, Cut):
-        cut = keep
-    elif isinstance(keep, Band):
-        cut, dropped = keep.kept, keep.dropped
-    elif isinstance(keep, Random):
-        field, limit = keep.field.data_ptr(), keep.limit
-    elif isinstance(keep, RankedRandom):
-        field, rank, row = keep.field.data_ptr(), keep.rank.data_ptr(), keep.row
-        lowest, spread = keep.lowest, keep.spread
-    elif drawn is not None:
-        field, limit = drawn.field.data_ptr(), 1 << 16
-    whole = (way, cut.first, cut.last, dropped.first, dropped.last, field, limit, rank, row)
-    numbers = (cut.threshold, dropped.threshold, lowest, spread, _single(vector.factor))
-    return _VECTOR.pack(*vector.parent.place, *whole, *numbers)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.random_draws import CounterDraws, StreamDraws
 from merge.memory.cache import Facts
 from merge.method import AbstractMethod
@@ -38,7 +38,7 @@ def count_of(name: str) -> int:
     return max(low, 1) if high is None or high > 1 else high
 
 
-def inputs(name: str, shape: tuple[int, ...], *, parents: int | None = None) -> tuple[list[Tensor], Tensor | None]:
+def tensors_for(name: str, shape: tuple[int, ...], *, parents: int | None = None) -> tuple[list[Tensor], Tensor | None]:
     """Return random parents, and a base where the method needs one."""
     generator = torch.Generator().manual_seed(len(shape) + sum(shape))
     base = torch.randn(shape, generator=generator)
@@ -48,18 +48,18 @@ def inputs(name: str, shape: tuple[int, ...], *, parents: int | None = None) -> 
 
 def merged(method: AbstractMethod, tensors: list[Tensor], base: Tensor | None, *, seed: int = 0) -> Tensor:
     facts = Facts(1 << 20)
-    group = Group.of(tensors, base, draws=CounterDraws(seed, facts))
-    kernel = method.kernel(group)
-    out = torch.full(group.shape, torch.nan).reshape(-1)
-    for span in group.spans():
+    inputs = TensorInputs.of(tensors, base, draws=CounterDraws(seed, facts))
+    kernel = method.kernel(inputs)
+    out = torch.full(inputs.shape, torch.nan).reshape(-1)
+    for span in inputs.spans():
         out[span] = kernel(span)
-    return out.reshape(group.shape)
+    return out.reshape(inputs.shape)
 
 
 @pytest.mark.parametrize("name", method_names())
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_result_has_the_parents_shape_and_is_finite(name: str, shape: tuple[int, ...]) -> None:
-    tensors, base = inputs(name, shape)
+    tensors, base = tensors_for(name, shape)
     before = [tensor.clone() for tensor in tensors]
     result = merged(instance(name, len(tensors)), tensors, base)
     assert result.shape == torch.Size(shape)
@@ -70,7 +70,7 @@ def test_a_result_has_the_parents_shape_and_is_finite(name: str, shape: tuple[in
 
 @pytest.mark.parametrize("name", method_names())
 def test_equal_parents_give_themselves(name: str) -> None:
-    _, base = inputs(name, (6, 5))
+    _, base = tensors_for(name, (6, 5))
     parent = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)) if base is None else base
     result = merged(instance(name, count_of(name)), [parent] * count_of(name), base)
     torch.testing.assert_close(result, parent, atol=2e-6, rtol=2e-6)
@@ -80,13 +80,13 @@ def test_equal_parents_give_themselves(name: str) -> None:
 def test_an_empty_tensor_stays_empty(name: str) -> None:
     if name in {"arcee_fusion", "model_stock", "nuslerp", "multislerp", "sce"}:
         pytest.skip("needs an entry to look at; a checkpoint's empty tensors are copied before a method sees them")
-    tensors, base = inputs(name, (0, 4))
+    tensors, base = tensors_for(name, (0, 4))
     assert merged(instance(name, len(tensors)), tensors, base).shape == (0, 4)
 
 
 @pytest.mark.parametrize("name", method_names())
 def test_the_same_seed_gives_the_same_bits(name: str) -> None:
-    tensors, base = inputs(name, (300, 257))
+    tensors, base = tensors_for(name, (300, 257))
     method = instance(name, len(tensors), density=0.4)
     first, again, other = (merged(method, tensors, base, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -96,15 +96,15 @@ def test_the_same_seed_gives_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize("name", method_names())
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_following_the_reference_keeps_its_dtype(name: str, dtype: torch.dtype) -> None:
-    tensors, base = inputs(name, (6, 5))
-    group = Group.of(
+    tensors, base = tensors_for(name, (6, 5))
+    inputs = TensorInputs.of(
         [tensor.to(dtype) for tensor in tensors],
         None if base is None else base.to(dtype),
         arithmetic=Arithmetic(dtype, stepwise=True),
         draws=StreamDraws(0),
     )
     method = instance(name, len(tensors), density=0.5)
-    result = method.kernel(group)(slice(0, group.size))
+    result = method.kernel(inputs)(slice(0, inputs.size))
     assert result.dtype == method.result_dtype(dtype, compat=True)
     assert torch.isfinite(result).all()
 
@@ -144,7 +144,7 @@ def test_a_density_is_above_zero_and_at_most_one(name: str) -> None:
 def test_a_parent_of_weight_zero_does_not_count(name: str) -> None:
     if get_method(name).parents[1] == 1:
         pytest.skip("takes one parent")
-    tensors, base = inputs(name, (6, 5), parents=2)
+    tensors, base = tensors_for(name, (6, 5), parents=2)
     method = instance(name, 2)
     weighted = dataclasses.replace(method, weight=(1.0, 0.0))  # type: ignore[call-arg]
     result = merged(weighted, tensors, base)

@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge.kernels import mask_norms as kept_norms
-from merge.kernels.inputs import Group
+from merge.kernels import mask_norms
+from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import AbstractFused
-from merge.kernels.masks import Cut, Random, limit_of
+from merge.kernels.masks import RandomMask, ThresholdMask, limit_of
+from merge.kernels.native_records import masked_norm
 from merge.kernels.random_draws import CounterDraws
-from merge.kernels.sparsify import TaskVector, largest
-from merge.kernels.top_k import magnitude_cut
+from merge.kernels.sparsify import largest, make_task_vector
+from merge.kernels.task_vector import TaskVector
+from merge.kernels.top_k import magnitude_threshold
 from merge.memory.cache import Facts
 from merge.method import AbstractMethod
 from merge.methods import get_method, method_names
@@ -58,21 +60,21 @@ def merged(
     with pytest.MonkeyPatch.context() as patch:
         if not loops:
             patch.setattr(native, "load", lambda: None)
-        group = Group.of(parents, root, draws=CounterDraws(3, facts))
-        kernel = method.kernel(group)
-        out = torch.empty(group.size, dtype=live or dtype)
+        inputs = TensorInputs.of(parents, root, draws=CounterDraws(3, facts))
+        kernel = method.kernel(inputs)
+        out = torch.empty(inputs.size, dtype=live or dtype)
         one_pass = kernel.one_pass(out, dtype) if loops and isinstance(kernel, AbstractFused) else None
         if one_pass is not None:
             assert one_pass()
             return out
-        for span in group.spans():
+        for span in inputs.spans():
             out[span] = kernel(span).to(dtype)
         return out
 
 
 def summed(out: Tensor, dtype: torch.dtype, tensor: Tensor, weight: float) -> bool:
     """Write a tensor times a weight, rounded to a dtype; return whether all of it is finite."""
-    return bool(fused.weighted_sum(out, dtype, [fused.place_of(tensor)], [weight])())
+    return bool(fused.weighted_sum(out, dtype, [fused.address_of(tensor)], [weight])())
 
 
 @needs_compiler
@@ -155,7 +157,7 @@ def test_one_result_that_overflows_is_noticed_wherever_it_lies(dtype: torch.dtyp
         base, *parents = tensors_of(2, (1 << 16) + 77, dtype, seed=9)
         for parent in parents:
             parent[place] = 1e38
-        kernel = Ties(weight=(0.5, 0.5), density=(1.0, 1.0), lambda_=8.0).kernel(Group.of(parents, base))
+        kernel = Ties(weight=(0.5, 0.5), density=(1.0, 1.0), lambda_=8.0).kernel(TensorInputs.of(parents, base))
         assert isinstance(kernel, AbstractFused)
         out = torch.empty_like(base)
         one_pass = kernel.one_pass(out, dtype)
@@ -215,18 +217,18 @@ def test_a_value_that_overflows_the_result_is_noticed() -> None:
 @pytest.mark.parametrize("ordered", [True, False])
 def test_cuts_are_those_of_a_stable_sort(ties: str, *, ordered: bool) -> None:
     base, parent = tensors_of(1, 5000, torch.float32, seed=5)
-    group = Group.of([parent], base)
-    group.facts.budget = 1 << 20 if ordered else 0
-    vector = TaskVector(group, group.parents[0])
+    inputs = TensorInputs.of([parent], base)
+    inputs.facts.budget = 1 << 20 if ordered else 0
+    vector = TaskVector(inputs, inputs.parents[0])
     magnitudes = (parent - base).abs()
     order = torch.argsort(magnitudes, descending=True, stable=True)
     if ties == "last":
         order = 4999 - torch.argsort(magnitudes.flip(0), descending=True, stable=True)
     for count in (1, 2, 700, 2500, 4999, 5000):
-        cut = magnitude_cut(vector, count, ties="first" if ties == "first" else "last")
-        kept = torch.cat([cut(span, (parent - base)[span]) for span in group.spans()])
+        cut = magnitude_threshold(vector, count, ties="first" if ties == "first" else "last")
+        kept = torch.cat([cut(span, (parent - base)[span]) for span in inputs.spans()])
         assert set(kept.nonzero().reshape(-1).tolist()) == set(order[:count].tolist())
-    assert group.facts.holds(("order", vector.key)) is ordered
+    assert inputs.facts.holds(("order", vector.key)) is ordered
 
 
 @needs_compiler
@@ -256,9 +258,9 @@ def test_the_nth_largest_is_found_whatever_the_sample_says(kind: str) -> None:
 @pytest.mark.usefixtures("eager")
 def test_without_a_compiler_everything_still_works() -> None:
     base, parent = tensors_of(1, 100, torch.float32, seed=1)
-    group = Group.of([parent], base)
-    assert not group.fusable
-    assert isinstance(TaskVector(group, group.parents[0], largest(0.5)).keep, Cut)
+    inputs = TensorInputs.of([parent], base)
+    assert not inputs.fusable
+    assert isinstance(make_task_vector(inputs, inputs.parents[0], largest(0.5)).mask, ThresholdMask)
 
 
 @needs_compiler
@@ -297,26 +299,26 @@ def test_one_entry_that_is_not_finite_is_found(dtype: torch.dtype) -> None:
 @needs_compiler
 def test_what_is_dropped_is_no_part_of_a_norm() -> None:
     base, parent = tensors_of(1, 3000, torch.float32, seed=2)
-    group = Group.of([parent], base)
-    vector = TaskVector(group, group.parents[0])
-    cut = magnitude_cut(vector, 1000)
+    inputs = TensorInputs.of([parent], base)
+    vector = TaskVector(inputs, inputs.parents[0])
+    cut = magnitude_threshold(vector, 1000)
     exact = (parent - base).abs().double().sort(descending=True).values[:1000].sum()
-    assert fused.norm_of_kept(vector, cut) == pytest.approx(float(exact), rel=1e-12)
+    assert masked_norm(vector, cut) == pytest.approx(float(exact), rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("density", [0.0, 0.31, 0.99999, 1.0])
 def test_sums_by_number_give_the_norm_of_every_random_mask(dtype: torch.dtype, density: float) -> None:
-    size = kept_norms.FROM + 77
+    size = mask_norms.SUMS_FROM + 77
     base, parent = tensors_of(1, size, dtype, seed=2)
     field = CounterDraws(3, Facts()).field(("parent 0", "tensor"), size, base)
-    mask, found = Random(field, limit_of(density)), []
+    mask, found = RandomMask(field, limit_of(density)), []
     for loops in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not loops:
                 patch.setattr(native, "load", lambda: None)
-            group = Group.of([parent], base, draws=CounterDraws(3, Facts()))
-            found.append(kept_norms.norms(TaskVector(group, group.parents[0]), mask, density))
+            inputs = TensorInputs.of([parent], base, draws=CounterDraws(3, Facts()))
+            found.append(mask_norms.norms(TaskVector(inputs, inputs.parents[0]), mask, density))
     exact = (parent.float() - base.float()).abs().double()
     assert found[0] == found[1]
     assert found[0] == pytest.approx((float(exact.sum()), float(exact[field < mask.limit].sum())), rel=1e-12)

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.inputs import BLOCK, Group, Operand
+from merge.kernels.inputs import BLOCK, Operand, TensorInputs
 from merge.kernels.random_draws import CounterDraws
-from merge.kernels.sparsify import Sparsify, TaskVector, at_random, between, by_rank, largest
+from merge.kernels.sparsify import Sparsify, at_random, between, by_rank, largest, make_task_vector
 from merge.memory.cache import Facts
 from merge.method import AbstractMethod
 from merge.methods.breadcrumbs import Breadcrumbs
@@ -40,9 +40,9 @@ def stacks(draw: st.DrawFn, count: int = 3) -> list[Tensor]:
 
 
 def merged(method: AbstractMethod, tensors: list[Tensor], base: Tensor | None = None, seed: int = 0) -> Tensor:
-    group = Group.of(tensors, base, draws=CounterDraws(seed, Facts()))
-    kernel = method.kernel(group)
-    return torch.cat([kernel(span) for span in group.spans()]).reshape(group.shape)
+    inputs = TensorInputs.of(tensors, base, draws=CounterDraws(seed, Facts()))
+    kernel = method.kernel(inputs)
+    return torch.cat([kernel(span) for span in inputs.spans()]).reshape(inputs.shape)
 
 
 def kept(drop: Sparsify, parent: Tensor, base: Tensor, *, seed: int = 0, name: str = "parent 0") -> Tensor:
@@ -50,12 +50,12 @@ def kept(drop: Sparsify, parent: Tensor, base: Tensor, *, seed: int = 0, name: s
     facts, how = Facts(), Arithmetic()
     one = Operand((name, "tensor"), lambda: parent, how)
     root = Operand(("base", "tensor"), lambda: base, how)
-    group = Group("t", parent.shape, [one], root, arithmetic=how, draws=CounterDraws(seed, facts), facts=facts)
-    mask = TaskVector(group, one, drop).keep
+    inputs = TensorInputs("t", parent.shape, [one], root, arithmetic=how, draws=CounterDraws(seed, facts), facts=facts)
+    mask = make_task_vector(inputs, one, drop).mask
     if mask is None:
         return torch.ones(parent.numel(), dtype=torch.bool)
     difference = (parent - base).reshape(-1)
-    return torch.cat([mask(span, difference[span]) for span in group.spans()]).bool()
+    return torch.cat([mask(span, difference[span]) for span in inputs.spans()]).bool()
 
 
 @FEW
@@ -159,9 +159,9 @@ def test_blocks_leave_no_seam(extra: int) -> None:
     parents = [torch.randn(size, generator=generator) for _ in range(2)]
     base = torch.randn(size, generator=generator)
     method = Ties((0.6, 0.3), (0.3, 0.6))
-    group = Group.of(parents, base)
-    kernel = method.kernel(group)
-    blocks = torch.cat([kernel(span) for span in group.spans()])
+    inputs = TensorInputs.of(parents, base)
+    kernel = method.kernel(inputs)
+    blocks = torch.cat([kernel(span) for span in inputs.spans()])
     assert torch.equal(blocks, kernel(slice(0, size)))
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from merge.errors import CompatibilityError, RecipeError
 from merge.kernels.arithmetic import Arithmetic
-from merge.kernels.inputs import Group
+from merge.kernels.inputs import TensorInputs
 from merge.merger import Merger
 from merge.methods.nuslerp import NuSlerp
 from merge.recipe.schema import Recipe
@@ -18,8 +18,8 @@ from tests.merge.test_tokenizer import TABLE, write
 
 def test_parallel_tensors_in_float16_are_interpolated_linearly() -> None:
     parent = torch.full((4, 4), 0.25, dtype=torch.float16)  # of norm 1, so that the angle is exactly 0
-    group = Group.of([parent, parent], arithmetic=Arithmetic(torch.float16, stepwise=True))
-    result = NuSlerp(weight=(0.5, 0.5)).kernel(group)(slice(0, 16))
+    inputs = TensorInputs.of([parent, parent], arithmetic=Arithmetic(torch.float16, stepwise=True))
+    result = NuSlerp(weight=(0.5, 0.5)).kernel(inputs)(slice(0, 16))
     assert torch.equal(result, parent.reshape(-1))
 
 
