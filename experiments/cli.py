@@ -18,6 +18,7 @@ from experiments.commands.merge import merge_command
 from experiments.commands.mlflow_sync import mlflow_sync_command
 from experiments.commands.report import report_command
 from experiments.commands.reproduce import reproduce_command
+from experiments.commands.schema import schema_command
 from experiments.commands.search import search_command
 from experiments.commands.space import space_command
 from experiments.commands.verify import verify_command
@@ -46,6 +47,7 @@ SEARCH, MODELS, FINISHED = "Search for a merge", "Merge and score models", "Use 
 COMMANDS = (
     Entry("demo", demo_command, SEARCH, ("demo", "demo --trials 10 --out runs/first")),
     Entry("space", space_command, SEARCH, ("space study.yaml",)),
+    Entry("schema", schema_command, SEARCH, ("schema --out study.schema.json",)),
     Entry(
         "search",
         search_command,

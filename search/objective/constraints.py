@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema, model_validator
 
 from search.errors import StudyError
 
@@ -19,21 +19,21 @@ def _limit(value: float | str) -> float | str:
     return value
 
 
-LimitText = Annotated[float | str, AfterValidator(_limit)]
+Limit = Annotated[
+    float | Annotated[str, WithJsonSchema({"type": "string", "pattern": _RELATIVE.pattern})], AfterValidator(_limit)
+]
+"""A number, or a text such as ``0.98 of base``."""
 
 
 class Bound(BaseModel):
-    """The limits of one score.
+    """The limits of one score."""
 
-    Attributes:
-        at_least: A number in the metric's own unit, or ``FACTOR of NAME`` with the name of a baseline or ``base``.
-        at_most: The same, for metrics where lower is better.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    at_least: LimitText | None = None
-    at_most: LimitText | None = None
+    at_least: Limit | None = None
+    """A number in the metric's own unit, or ``FACTOR of NAME`` with the name of a baseline or ``base``."""
+    at_most: Limit | None = None
+    """The same, for metrics where lower is better."""
 
     @model_validator(mode="after")
     def _something(self) -> "Bound":

@@ -24,8 +24,49 @@ WIDEST = 1e300
 """How far a bound may lie from 0: so that no difference of two overflows."""
 MOST_STEPS = 10**9
 """Into which a range may be divided: Optuna cannot count to more than 28 digits, and floats not to more than 15."""
-_RANGE_KEYS = {"low", "high", "step", "log", "int", "gradient", "name"}
-_CHOICE_KEYS = {"choices", "gradient", "name"}
+_SHARED_KEYS: dict[str, dict[str, object]] = {
+    "gradient": {
+        "description": "Number of values spread over the layers, each searched on its own; unset: one value.",
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": LONGEST,
+        "default": None,
+    },
+    "name": {
+        "description": "Holes of one name take one value; unset: a name made from the path.",
+        "type": ["string", "null"],
+        "minLength": 1,
+        "default": None,
+    },
+}
+RANGE_KEYS: dict[str, dict[str, object]] = {
+    "low": {"description": "Lowest value.", "type": "number", "minimum": -WIDEST, "maximum": WIDEST},
+    "high": {"description": "Highest value.", "type": "number", "minimum": -WIDEST, "maximum": WIDEST},
+    "step": {
+        "description": "Only `low`, `low + step`, `low + 2 step` ...; not with `log`; unset: every value.",
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "default": None,
+    },
+    "log": {
+        "description": "Search on a logarithmic scale; `low` is then above 0.",
+        "type": "boolean",
+        "default": False,
+    },
+    "int": {"description": "Whole numbers only.", "type": "boolean", "default": False},
+    **_SHARED_KEYS,
+}
+"""Keys of a hole that is a range, each as a JSON schema."""
+CHOICE_KEYS: dict[str, dict[str, object]] = {
+    "choices": {
+        "description": "The values to choose from, each once.",
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": ["number", "string", "boolean", "null"]},
+    },
+    **_SHARED_KEYS,
+}
+"""Keys of a hole that is a choice, each as a JSON schema."""
 _MARKS = {"low", "high", "choices"}
 
 
@@ -59,7 +100,7 @@ def parse_hole(node: Mapping[str, object], place: str) -> Hole:
     Raises:
         SpaceError: A key, a bound or a choice is wrong.
     """
-    allowed = _CHOICE_KEYS if "choices" in node else _RANGE_KEYS
+    allowed = CHOICE_KEYS if "choices" in node else RANGE_KEYS
     for key in node:
         if key not in allowed:
             near = get_close_matches(str(key), sorted(allowed), n=1)

@@ -18,55 +18,49 @@ Counts = Count | Literal["all"] | dict[str, Count | Literal["all"]]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
 
 
 class QuestionCounts(_Section):
     """How many questions are used for what; the three sets never overlap.
 
     Each is a number for every task, ``all``, or a mapping with a number for each task.
-
-    Attributes:
-        search: Questions that every candidate is scored on.
-        selection: Questions that only the finalists are scored on, to name the winner.
-        test: Questions that only the winner and the baselines are scored on, for the verdict.
     """
 
     search: Counts = 200
+    """Questions that every candidate is scored on."""
     selection: Counts = 200
+    """Questions that only the finalists are scored on, to name the winner."""
     test: Counts = "all"
+    """Questions that only the winner and the baselines are scored on, for the verdict."""
 
 
 class EvaluateSection(_Section):
-    """What a candidate is scored on.
-
-    Attributes:
-        tasks: lm-eval tasks or groups, each with metric, shots and weight.
-        suite: Name of a ready list of tasks, instead of ``tasks``.
-        questions: Size of the question sets.
-        data: ``hub``, or a folder with ``TASK/SPLIT.jsonl``.
-        include_path: Folder with more lm-eval task files.
-        apply_chat_template: Wrap prompts in the model's chat template, as lm-eval's flag does.
-        system_instruction: System prompt, as lm-eval's flag.
-        fewshot_as_multiturn: Give few-shot examples as turns of the conversation, as lm-eval's flag.
-        verdict: Metrics measured on the test questions: ``all`` of every task, or those that are ``asked`` for, which
-            saves generating answers where only their likelihood is searched on.
-        engine: What answers: ``live`` (ours), ``hf`` (lm-eval's HFLM) or ``vllm`` (optional extra).
-        search_on_test: Draw search and selection questions from the test rows, which stay test questions too; refused
-            unless said, since the verdict is then no estimate of anything new.
-    """
+    """What a candidate is scored on."""
 
     tasks: tuple[TaskSpec, ...] = ()
+    """lm-eval tasks or groups, each once."""
     suite: str | None = None
+    """Name of a ready list of tasks, instead of ``tasks``; ``mergesearch list suites`` lists them."""
     questions: QuestionCounts = QuestionCounts()
+    """Sizes of the question sets."""
     data: str = "hub"
+    """``hub``, or a folder with ``TASK/SPLIT.jsonl``."""
     include_path: str | None = None
+    """Folder with more lm-eval task files."""
     apply_chat_template: bool = False
+    """Wrap prompts in the model's chat template, as lm-eval's flag does."""
     system_instruction: str | None = None
+    """System prompt, as lm-eval's flag."""
     fewshot_as_multiturn: bool = False
+    """Give few-shot examples as turns of the conversation, as lm-eval's flag."""
     verdict: Literal["all", "asked"] = "all"
+    """Metrics measured on the test questions: ``all`` of every task, or those that are ``asked`` for, which saves
+    generating answers where only their likelihood is searched on."""
     engine: Literal["live", "hf", "vllm"] = "live"
+    """What answers: ``live`` (ours), ``hf`` (lm-eval's HFLM) or ``vllm`` (extra ``vllm``)."""
     search_on_test: bool = False
+    """Draw search and selection questions from the test rows too; the verdict then estimates nothing new."""
 
     @model_validator(mode="after")
     def _one_source_of_tasks(self) -> "EvaluateSection":
@@ -87,46 +81,42 @@ class EvaluateSection(_Section):
 
 
 class SearchSection(_Section):
-    """How the space is searched.
-
-    Attributes:
-        sampler: ``auto`` or the name of a sampler.
-        sampler_args: Arguments of Optuna's sampler, by its own names.
-        trials: Number of candidates to ask for, baselines not counted.
-        race: Stop a candidate as soon as its answers show it worse than the best so far.
-        race_level: Level of the test that stops a candidate.
-        race_against: ``everyone``, or ``candidates`` alone, so that the best candidate answers everything, as a
-            duel of families needs it.
-        race_order: ``learned``: questions that the baselines disagree on are asked first; ``drawn``: evenly spread.
-        rung: ``likelihood``: ask the likelihood of the right answer before a model generates its own, and stop there
-            what is clearly worse; only where the study's candidates show that both rank them alike.
-        seed: Decides question sets, proposals and random masks.
-        objective: ``mean``: the weighted mean over the tasks. ``pareto``: all trade-offs between the tasks; the verdict
-            has the whole front, and its winner is the best mean among it.
-        finalists: How many of the best are scored on the selection questions.
-        mask_seeds: How many more random masks a winner that has any is scored with on the test questions.
-        warm_start: Where to begin: folders of earlier studies, whose best recipes are asked first, and recipe files.
-        max_hours: Stop asking for candidates after this many hours of one run.
-        patience: Stop asking after this many candidates in a row without a new best; unset: never.
-        workers: Processes on this host that score candidates at the same time; each holds a model of its own.
-    """
+    """How the space is searched."""
 
     sampler: str = "auto"
+    """What proposes candidates; ``auto`` picks one that suits space, budget and objective."""
     sampler_args: dict[str, float | int | bool | str] = {}
+    """Arguments of the sampler, by Optuna's names."""
     trials: Annotated[int, Field(ge=0)] = 100
+    """Budget in candidates, baselines not counted."""
     race: bool = True
+    """Stop a candidate as soon as its answers show it worse than the best so far."""
     race_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """A candidate is stopped when its chance to catch up is below this."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides question sets, proposals and random masks."""
     objective: Literal["mean", "pareto"] = "mean"
+    """``mean``: the weighted mean over the tasks. ``pareto``: all trade-offs between the tasks; the verdict has the
+    whole front, and its winner is the best mean among it."""
     race_against: Literal["everyone", "candidates"] = "everyone"
+    """``candidates``: race candidates with each other alone, so that the best one answers all, as a duel needs."""
     race_order: Literal["learned", "drawn"] = "learned"
+    """``learned``: questions that the baselines disagree on are asked first. ``drawn``: evenly spread."""
     rung: Literal["none", "likelihood"] = "none"
+    """``likelihood``: ask the likelihood of the right answer before a model generates its own, and stop there what is
+    clearly worse; only where the study's candidates show that both rank them alike."""
     finalists: Count = 3
+    """How many of the best candidates are scored on the selection questions."""
     mask_seeds: Annotated[int, Field(ge=0)] = 3
+    """How many more random masks a winner of a random method is scored with on the test questions."""
     warm_start: tuple[str, ...] = ()
+    """Folders of earlier studies, whose best recipes are asked first, and recipe files."""
     max_hours: Annotated[float, Field(gt=0)] | None = None
+    """Ask for no more candidates after so many hours of one run; unset: never."""
     patience: Count | None = None
+    """Ask for no more after so many candidates in a row without a new best; unset: never."""
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Processes on this host that score candidates at the same time; each holds a model of its own."""
 
     @model_validator(mode="after")
     def _known_sampler(self) -> "SearchSection":
@@ -138,38 +128,32 @@ class SearchSection(_Section):
 
 
 class TrackingSection(_Section):
-    """Where results are mirrored for people.
-
-    Attributes:
-        mlflow: An MLflow tracking URI; None switches the mirror off.
-    """
+    """Where results are mirrored for people."""
 
     mlflow: Address | None = "sqlite:///mlflow.db"
+    """An MLflow tracking URI without a password; null switches the mirror off."""
 
 
 class StudyFile(_Section):
-    """A whole study.
-
-    Attributes:
-        study: Its name, also that of its folder and of its MLflow experiment.
-        families: Recipes with holes, by name.
-        baselines: Known plain recipes, by name, scored beside parents, equal weights and task arithmetic.
-        evaluate: What candidates are scored on.
-        search: How the space is searched.
-        constraints: Limits of scores by ``TASK/METRIC``, such as ``{at_least: 0.98 of base}``; the task must be
-            among those evaluated, with weight 0 if it is no part of the objective.
-        store: An Optuna storage URL; None for ``study.db`` in the study's folder.
-        tracking: Where results are mirrored.
-    """
+    """A whole study."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    """Name of the study, its folder and its MLflow experiment: letters, digits, dots, underscores and hyphens."""
     families: Annotated[dict[str, dict[str, object]], Field(min_length=1)]
+    """Recipes with holes, by name."""
     baselines: dict[str, dict[str, object]] = {}
+    """Known plain recipes, by name, scored beside parents, equal weights and task arithmetic."""
     evaluate: EvaluateSection
+    """What candidates are scored on."""
     search: SearchSection = SearchSection()
+    """How the space is searched."""
     constraints: dict[str, Bound] = {}
+    """Limits of scores, by ``TASK/METRIC``; the task is among those evaluated, with weight 0 if it is no part of the
+    objective."""
     store: Address | None = None
+    """An Optuna storage URL without a password; unset: ``study.db`` in the study's folder."""
     tracking: TrackingSection = TrackingSection()
+    """Where results are mirrored for people."""
 
     @model_validator(mode="after")
     def _constraints_are_measured(self) -> "StudyFile":
