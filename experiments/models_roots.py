@@ -1,11 +1,10 @@
 """Where model names are looked up: the caller's folders, those of MERGESEARCH_MODELS, the user's cache."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.errors import InputError
-from merge.user_cache import user_cache
+from merge.recipe.model_reference import models_roots as with_standard_roots
 
 
 def models_roots(folders: Sequence[str | Path] | None) -> tuple[Path, ...]:
@@ -21,6 +20,4 @@ def models_roots(folders: Sequence[str | Path] | None) -> tuple[Path, ...]:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"--models-root {root}: must be a folder that exists")
-    roots += [Path(part) for part in os.environ.get("MERGESEARCH_MODELS", "").split(os.pathsep) if part]
-    cached = user_cache() / "models"
-    return (*roots, cached) if cached.is_dir() else tuple(roots)
+    return with_standard_roots(roots)

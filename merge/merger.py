@@ -17,17 +17,17 @@ from merge.checkpoint.reader import Checkpoint, open_checkpoint
 from merge.checkpoint.tokenizer import Vocabulary, build_vocabulary
 from merge.errors import CheckpointError
 from merge.execution.live_state import LiveState, MergeStats
-from merge.execution.operands import Parents, Run, is_finite
+from merge.execution.operands import MergeContext, OperandReader, is_finite
 from merge.execution.steps import LiveSteps, Step
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import TensorInputs
 from merge.kernels.kernel import AbstractFused, Kernel
 from merge.kernels.random_draws import CounterDraws, StreamDraws
-from merge.memory.cache import Facts
-from merge.memory.large_pages import Room
+from merge.memory.cache import ParentCache
+from merge.memory.large_pages import ReusedBuffer
 from merge.memory.prefetch import prepared_ahead
-from merge.memory.shared_files import Shelf
-from merge.native import tensors as fused
+from merge.memory.shared_files import SharedFiles
+from merge.native.tensors import readable
 from merge.output.model_folder import Donor, FolderOptions, check_apart, write_folder
 from merge.planning.plan import Plan, TensorPlan
 from merge.planning.planned_checkpoint import PlannedCheckpoint
@@ -36,8 +36,8 @@ from merge.recipe.schema import Recipe
 
 AHEAD = 2
 """Tensors of a folder that are prepared while one is written; each takes memory like that of the one."""
-MOST_PLANNERS = 100
-"""Structures of recipes of which a merger remembers the plan."""
+MAX_CACHED_PLANS = 100
+"""Plans kept, one per recipe structure."""
 
 
 class Merger:
@@ -80,15 +80,15 @@ class Merger:
         self.allow_nan = allow_nan
         self.allow_pickle = allow_pickle
         self._lora_dtype = None if lora_dtype is None else torch_dtype(lora_dtype)
-        self._facts = Facts(psutil.virtual_memory().available // 2 if keep_bytes is None else keep_bytes)
+        self._cache = ParentCache(psutil.virtual_memory().available // 2 if keep_bytes is None else keep_bytes)
         self._checkpoints: dict[str, Checkpoint] = {}
         self._vocabularies: dict[object, Vocabulary | None] = {}
         self._live: WeakKeyDictionary[nn.Module, LiveState] = WeakKeyDictionary()
-        self._parents = Parents(
+        self._parents = OperandReader(
             self.checkpoint,
-            self._facts,
+            self._cache,
             self.device,
-            shelf=None if shelf is None else Shelf(shelf),
+            shelf=None if shelf is None else SharedFiles(shelf),
             compat=compat,
             allow_nan=allow_nan,
         )
@@ -127,7 +127,7 @@ class Merger:
             return self._planners[key].replan(recipe)
         planner = Planner(recipe, self.checkpoint, self.compat, self.allow_crimes, vocabulary=size)
         plan = planner.plan()
-        if len(self._planners) >= MOST_PLANNERS:
+        if len(self._planners) >= MAX_CACHED_PLANS:
             self._planners.clear()
         self._planners[key] = planner
         return plan
@@ -149,12 +149,12 @@ class Merger:
         """
         self.plan(recipe)
 
-    def foresee(self, reference: str, plan: Plan) -> None:
-        """Take a model for there that is yet to be written, so that recipes with it can be checked."""
+    def register_planned(self, reference: str, plan: Plan) -> None:
+        """Treat a model that is not written yet as available, so that recipes that use it can be checked."""
         self._checkpoints[reference] = PlannedCheckpoint(reference, self.checkpoint(plan.donor).folder, plan)
 
-    def knows(self, reference: str) -> bool:
-        """Return whether a model is open, or foreseen."""
+    def is_open(self, reference: str) -> bool:
+        """Return whether a model is open, or registered as planned."""
         return reference in self._checkpoints
 
     def fingerprints(self) -> dict[str, str]:
@@ -166,14 +166,14 @@ class Merger:
 
         Each value is rounded to the dtype that the recipe's result would be stored in, then to the model's own, so
         what is scored is what would be exported. A tensor whose recipe did not change since this merger last wrote
-        it is left alone, unless someone else wrote to it since.
+        it is left alone, unless somebody else changed it since (noticed by a sample of its entries).
 
         Raises:
             NumericalError: A result is not finite; the model then holds parts of two recipes until the next merge.
             CompatibilityError: The model has other tensors than the result.
         """
         start = time.perf_counter()
-        plan, run = self.plan(recipe), self._run(recipe, seed, self._facts)
+        plan, run = self.plan(recipe), self._run(recipe, seed, self._cache)
         state = self._live.setdefault(model, LiveState())
         targets = state.destinations(model, plan)
         steps, skipped = LiveSteps(state), 0
@@ -211,7 +211,7 @@ class Merger:
             OutputError: The folder is not empty, holds a model of the recipe, or the disk is full.
             NumericalError: A result is not finite.
         """
-        plan, run = self.plan(recipe), self._run(recipe, seed, Facts(0, count=64))
+        plan, run = self.plan(recipe), self._run(recipe, seed, ParentCache(0, count=64))
         check_apart(out, {reference: checkpoint.folder for reference, checkpoint in self._checkpoints.items()})
         options = FolderOptions(out_shard_size, copy_tokenizer, force, write_model_card)
         words, template = self.vocabulary(recipe), chat_template(recipe, self.checkpoint)
@@ -219,44 +219,44 @@ class Merger:
         with closing(self._results(plan, run)) as tensors:
             return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
-    def _results(self, plan: Plan, run: Run) -> Generator[Tensor]:
+    def _results(self, plan: Plan, run: MergeContext) -> Generator[Tensor]:
         """Return the merged tensors, each in memory that is used again soon after the next one is asked for.
 
         Thresholds, norms and random fields of the next tensors are made while this one is merged and written; not in
         compat mode, where random numbers are drawn in the order of the tensors.
         """
 
-        def prepare(planned: tuple[TensorPlan, Room]) -> tuple[Step, Tensor]:
+        def prepare(planned: tuple[TensorPlan, ReusedBuffer]) -> tuple[Step, Tensor]:
             tensor, room = planned
             result = room.take(tensor.shape, tensor.dtype)
             with torch.no_grad(), _one_thread():
                 return self._step(tensor, run, result), result
 
-        planned = zip(plan.tensors, cycle(Room() for _ in range(AHEAD + 1)), strict=False)
+        planned = zip(plan.tensors, cycle(ReusedBuffer() for _ in range(AHEAD + 1)), strict=False)
         with closing(prepared_ahead(planned, prepare, 0 if self.compat else AHEAD)) as steps:
             for step, result in steps:
                 with torch.no_grad(), _one_thread():
                     step.run()
                 yield result
 
-    def _run(self, recipe: Recipe, seed: int | None, facts: Facts) -> Run:
+    def _run(self, recipe: Recipe, seed: int | None, cache: ParentCache) -> MergeContext:
         number = self.seed if seed is None else seed
         words = self.vocabulary(recipe)
         if not self.compat:
-            return Run(recipe, facts, Arithmetic(), CounterDraws(number, facts), words)
+            return MergeContext(recipe, cache, Arithmetic(), CounterDraws(number, cache), words)
         dtype, draws = None if recipe.dtype is None else torch_dtype(recipe.dtype), StreamDraws(number)
         for adapter in (self.checkpoint(reference).adapter for reference in recipe.references()):
             draws.skip(0 if adapter is None else adapter.draws)
-        return Run(recipe, facts, Arithmetic(dtype, stepwise=True), draws, words)
+        return MergeContext(recipe, cache, Arithmetic(dtype, stepwise=True), draws, words)
 
-    def _step(self, tensor: TensorPlan, run: Run, out: Tensor) -> Step:
+    def _step(self, tensor: TensorPlan, run: MergeContext, out: Tensor) -> Step:
         """Return what merges one tensor into `out`."""
         inputs = self._parents.inputs(tensor, run)
         donor = inputs.optional_base or inputs.parents[0]
         if not (donor.raw.dtype.is_floating_point or (run.arithmetic.stepwise and run.arithmetic.dtype is not None)):
             return Step(tensor.name, lambda: out.copy_(donor.raw) is out, inputs.nbytes, inputs, waits=True)
         kernel, one_pass = tensor.method.kernel(inputs), None
-        if isinstance(kernel, AbstractFused) and not self.allow_nan and fused.readable([out]):
+        if isinstance(kernel, AbstractFused) and not self.allow_nan and readable([out]):
             one_pass = kernel.one_pass(out, tensor.dtype)
         if one_pass is not None:
             return Step(tensor.name, one_pass, inputs.nbytes, (kernel, out), waits=True)

@@ -41,16 +41,22 @@ def merge_stages(  # noqa: D417
     first = Merger(models_roots, **how)
     if len(recipes) == 1:
         return first.merge_to_folder(recipes[0], out, **folder_options)
-    _check_first(first, recipes)
-    with held_interrupts() as safe_point, work_folder(out, ".stages") as folder:
+    check_stages(first, recipes)
+    with work_folder(out, ".stages") as folder:
         merger = Merger([folder, *models_roots], **how)
-        for recipe in recipes[:-1]:
-            merger.merge_to_folder(recipe, folder / str(recipe.name), write_model_card=False)
-            safe_point()
+        merge_early_stages(merger, recipes, folder)
         return merger.merge_to_folder(recipes[-1], out, **folder_options)
 
 
-def _check_first(merger: Merger, recipes: Sequence[Recipe]) -> None:
+def merge_early_stages(merger: Merger, recipes: Sequence[Recipe], folder: Path) -> None:
+    """Merge all documents but the last into folders below one that the merger looks in."""
+    with held_interrupts() as safe_point:
+        for recipe in recipes[:-1]:
+            merger.merge_to_folder(recipe, folder / str(recipe.name), write_model_card=False)
+            safe_point()
+
+
+def check_stages(merger: Merger, recipes: Sequence[Recipe]) -> None:
     """Find what is wrong before the first stage is merged, as far as headers tell."""
     names = {recipe.name for recipe in recipes}
     for recipe in recipes:
@@ -63,10 +69,10 @@ def _check_first(merger: Merger, recipes: Sequence[Recipe]) -> None:
             if reference not in staged:
                 _open(merger, reference, recipe.place)
         told = recipe.tokenizer is None and recipe.tokenizer_source is None and recipe.chat_template is None
-        if not staged or (told and all(merger.knows(reference) for reference in staged)):
+        if not staged or (told and all(merger.is_open(reference) for reference in staged)):
             plan = merger.plan(recipe)
             if recipe.name is not None:
-                merger.foresee(recipe.name, plan)
+                merger.register_planned(recipe.name, plan)
 
 
 def _open(merger: Merger, reference: str, place: str) -> None:

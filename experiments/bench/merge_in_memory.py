@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from experiments.bench.support.parents import write_fine_tunes
 from experiments.bench.support.process import machine
 from merge.live_model import new_live_model
-from merge.memory.large_pages import Arena
+from merge.memory.large_pages import LargePages
 from merge.merger import Merger
 from merge.methods import get_method, method_names
 from merge.recipe.schema import Recipe
@@ -136,7 +136,7 @@ def forget(model: nn.Module) -> None:
 
 def copy_seconds(count: int) -> float:
     """Return the time it takes to copy so many bytes, the quicker of two; on large pages, which are there before."""
-    arena = Arena()
+    arena = LargePages()
     source = arena.keep(torch.ones(count // 8, dtype=torch.int64))
     target = arena.keep(source)
     return min(timed(lambda: target.copy_(source)) for _ in range(2))

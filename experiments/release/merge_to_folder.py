@@ -11,8 +11,8 @@ import typer
 from experiments.devices import usable_device
 from experiments.errors import InputError
 from experiments.models_roots import models_roots as all_roots
-from merge.multi_stage import merge_stages
-from merge.recipe.schema import DTYPES, load_recipes
+from merge.door import merge_recipe
+from merge.recipe.schema import DTYPES
 
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 
@@ -51,21 +51,19 @@ def build_model(recipe: Path, out: Path, *, models_roots: Sequence[Path] | None,
         raise InputError(f"--lora-merge-dtype: must be one of {known}, got '{options.lora_merge_dtype}'")
     if options.hub_cache is not None:
         os.environ["HF_HUB_CACHE"] = str(options.hub_cache)
-    how = {
-        "device": usable_device(options.device),
-        "allow_crimes": options.allow_crimes,
-        "allow_nan": options.allow_nan,
-        "allow_pickle": options.allow_pickle,
-        "lora_dtype": options.lora_merge_dtype,
-    }
+    roots = all_roots(models_roots)
     with warnings.catch_warnings(record=True) as told:
-        folder = merge_stages(
-            load_recipes(recipe),
+        folder = merge_recipe(
+            recipe,
             out,
-            models_roots=all_roots(models_roots),
-            seed=options.seed,
-            compat=options.compat is not None,
-            merger_options=how,
+            models_root=roots,
+            device=usable_device(options.device),
+            random_seed=options.seed,
+            compat=options.compat,
+            lora_merge_dtype=options.lora_merge_dtype,
+            allow_crimes=options.allow_crimes,
+            allow_nan=options.allow_nan,
+            allow_pickle=options.allow_pickle,
             out_shard_size=size,
             copy_tokenizer=options.copy_tokenizer,
             write_model_card=options.write_model_card,

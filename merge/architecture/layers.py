@@ -19,7 +19,7 @@ _RECOMPUTED = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$")
 
 
 @dataclass(frozen=True)
-class Layers:
+class LayerStack:
     """Where the decoder layers of a model lie.
 
     Args:
@@ -33,7 +33,7 @@ class Layers:
     def split(self, name: str) -> tuple[int, str] | None:
         """Return layer and component of a tensor, None outside the layers.
 
-        >>> Layers("model.layers.", 4).split("model.layers.3.mlp.up_proj.weight")
+        >>> LayerStack("model.layers.", 4).split("model.layers.3.mlp.up_proj.weight")
         (3, 'mlp.up_proj.weight')
         """
         if not self.count or not name.startswith(self.prefix):
@@ -46,7 +46,9 @@ class Layers:
         return f"{self.prefix}{layer}.{component}"
 
 
-def find_layers(names: Iterable[str], config: Mapping[str, Any], reference: str, *, required: bool = True) -> Layers:
+def find_layers(
+    names: Iterable[str], config: Mapping[str, Any], reference: str, *, required: bool = True
+) -> LayerStack:
     """Find the decoder layers: numbered from 0, as many as the config says, the most tensors where in doubt.
 
     Raises:
@@ -59,12 +61,12 @@ def find_layers(names: Iterable[str], config: Mapping[str, Any], reference: str,
             found[match[1]].append(int(match[2]))
     stacks = {prefix: len(set(n)) for prefix, n in found.items() if set(n) == set(range(len(set(n))))}
     if not stacks and not required:
-        return Layers("", 0)
+        return LayerStack("", 0)
     if not stacks:
         raise CheckpointError(f"{reference}: must have decoder layers numbered from 0, found none")
     said = layer_count(config)
     prefix = max(stacks, key=lambda stack: (stacks[stack] == said, len(found[stack]), stack))
-    return Layers(prefix, stacks[prefix])
+    return LayerStack(prefix, stacks[prefix])
 
 
 def is_recomputed(name: str, *, compat: bool = False) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from merge.architecture.layers import is_head
@@ -31,36 +32,54 @@ class MergeStats:
     bytes_written: int
 
 
+SAMPLED = 64
+"""Entries of a tensor by which a change from outside is noticed."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a tensor was left with.
+
+    Args:
+        signature: Plan and seed that gave it.
+        address: Of its first entry.
+        sample: Some of its entries, evenly spaced.
+    """
+
+    signature: object
+    address: int
+    sample: Tensor
+
+
 class LiveState:
     """What a merger last wrote into the tensors of one model."""
 
     def __init__(self) -> None:
-        self._written: dict[str, tuple[object, int, int]] = {}
-        self._places: tuple[tuple[tuple[str, tuple[int, ...]], ...], dict[str, Tensor]] = ((), {})
-        self._sources: list[tuple[Tensor, int]] = []
-        self._versions: dict[int, int] = {}
-        self._sharing: dict[int, set[str]] = {}
+        self._written: dict[str, _Written] = {}
+        self._targets: tuple[tuple[tuple[str, tuple[int, ...]], ...], dict[str, Tensor]] = ((), {})
+        self._addresses: list[tuple[Tensor, int]] = []
 
     def destinations(self, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
         """Return `destinations`, remembered as long as neither the plan's tensors nor the model's storage change."""
         wanted = tuple((tensor.name, tensor.shape) for tensor in plan.tensors)
-        moved = any(source.data_ptr() != place for source, place in self._sources)
-        if moved or wanted != self._places[0]:
-            self._places = (wanted, destinations(model, plan))
-            self._sources = [(parameter, parameter.data_ptr()) for parameter in model.parameters()]
-        return self._places[1]
+        moved = any(parameter.data_ptr() != address for parameter, address in self._addresses)
+        if moved or wanted != self._targets[0]:
+            self._targets = (wanted, destinations(model, plan))
+            self._addresses = [(parameter, parameter.data_ptr()) for parameter in model.parameters()]
+        return self._targets[1]
 
     def holds(self, name: str, signature: object, target: Tensor) -> bool:
-        """Return whether the tensor still is what this signature gave.
+        """Return whether the tensor still is what this signature gave, going by a sample of its entries.
 
-        Views of one parameter (fused experts) share its memory and its count of changes: when somebody else changed
-        that, all of them are forgotten.
+        Whoever changes less of a tensor than a sample shows calls `forget`.
         """
-        memory = target.untyped_storage().data_ptr()
-        if self._versions.get(memory) != target._version:
-            for other in self._sharing.pop(memory, ()):
-                self._written.pop(other, None)
-        return self._written.get(name) == (signature, memory, target.data_ptr())
+        last = self._written.get(name)
+        return (
+            last is not None
+            and last.signature == signature
+            and last.address == target.data_ptr()
+            and torch.equal(last.sample, _sample(target))
+        )
 
     def forget(self, name: str) -> None:
         """Note that the tensor is about to change."""
@@ -68,10 +87,11 @@ class LiveState:
 
     def wrote(self, name: str, signature: object, target: Tensor) -> None:
         """Note what the tensor holds now."""
-        memory = target.untyped_storage().data_ptr()
-        self._written[name] = (signature, memory, target.data_ptr())
-        self._versions[memory] = target._version
-        self._sharing.setdefault(memory, set()).add(name)
+        self._written[name] = _Written(signature, target.data_ptr(), _sample(target).clone())
+
+
+def _sample(target: Tensor) -> Tensor:
+    return target.view(-1)[:: max(1, target.numel() // SAMPLED)]
 
 
 def destinations(model: nn.Module, plan: Plan) -> dict[str, Tensor]:

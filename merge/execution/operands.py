@@ -1,8 +1,8 @@
 """The parents of each output tensor: read or mapped once, checked, and found again by the next candidate."""
 
+import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,14 +14,14 @@ from merge.errors import CheckpointError
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import Operand, TensorInputs
 from merge.kernels.random_draws import AbstractDraws
-from merge.memory.cache import Facts
-from merge.memory.shared_files import Shelf
+from merge.memory.cache import ParentCache
+from merge.memory.shared_files import SharedFiles
 from merge.native import tensors as fused
 from merge.planning.plan import Ingredient, TensorPlan
 from merge.planning.planner import outer_name
 from merge.recipe.schema import Recipe
 
-MOST_GROUPS = 20_000
+MAX_CACHED_INPUTS = 20_000
 """Tensors of which is remembered where the parents are."""
 
 _CHECKED = 1 << 18
@@ -29,22 +29,22 @@ _CHECKED = 1 << 18
 
 
 @dataclass(frozen=True)
-class Run:
+class MergeContext:
     """What the tensors of one merge share."""
 
     recipe: Recipe
-    facts: Facts
+    cache: ParentCache
     arithmetic: Arithmetic
     draws: AbstractDraws
     vocabulary: Vocabulary | None
 
 
-class Parents:
+class OperandReader:
     """Gives the parents of output tensors.
 
     Args:
         checkpoint: Opens a model by reference.
-        facts: What is kept of parents between merges; a merge with other facts keeps nothing here.
+        cache: What is kept of parents between merges; a merge with other cache keeps nothing here.
         device: Where the arithmetic runs.
         shelf: Where processes of a host share computed parents; None where each holds its own.
         compat: Follow the reference, whose groups are not kept.
@@ -54,50 +54,56 @@ class Parents:
     def __init__(
         self,
         checkpoint: Callable[[str], Checkpoint],
-        facts: Facts,
+        cache: ParentCache,
         device: torch.device,
         *,
-        shelf: Shelf | None,
+        shelf: SharedFiles | None,
         compat: bool,
         allow_nan: bool,
     ) -> None:
         self.groups: dict[Hashable, TensorInputs] = {}
         self._checkpoint = checkpoint
-        self._facts = facts
+        self._cache = cache
         self._device = device
         self._shelf = shelf
         self._compat = compat
         self._allow_nan = allow_nan
 
-    def inputs(self, tensor: TensorPlan, run: Run) -> TensorInputs:
+    def inputs(self, tensor: TensorPlan, context: MergeContext) -> TensorInputs:
         """Return the parents of a tensor, checked; the same as last time where they stay in memory or are mapped."""
-        words = None if run.vocabulary is None else id(run.vocabulary)
-        key = (tensor.name, tensor.parents, tensor.base, tensor.shape, run.draws.version(), words)
-        if run.facts is self._facts and key in self.groups:
+        words = None if context.vocabulary is None else id(context.vocabulary)
+        key = (tensor.name, tensor.parents, tensor.base, tensor.shape, context.draws.version(), words)
+        if context.cache is self._cache and key in self.groups:
             return self.groups[key]
-        operands = [self._operand(ingredient, tensor, run) for ingredient in tensor.parents]
-        base = None if tensor.base is None else self._operand(tensor.base, tensor, run)
+        operands = [self._operand(ingredient, tensor, context) for ingredient in tensor.parents]
+        base = None if tensor.base is None else self._operand(tensor.base, tensor, context)
         inputs = TensorInputs(
-            tensor.name, tensor.shape, operands, base, arithmetic=run.arithmetic, draws=run.draws, facts=run.facts
+            tensor.name,
+            tensor.shape,
+            operands,
+            base,
+            arithmetic=context.arithmetic,
+            draws=context.draws,
+            cache=context.cache,
         )
         for operand in inputs.operands:
-            self._check_parent(operand, run.facts)
-        lasting = all(not operand.made or run.facts.holds(operand.made) for operand in inputs.operands)
-        if run.facts is self._facts and lasting and not self._compat:
-            if len(self.groups) > MOST_GROUPS:
+            self._check_parent(operand, context.cache)
+        lasting = all(not operand.made or context.cache.holds(operand.made) for operand in inputs.operands)
+        if context.cache is self._cache and lasting and not self._compat:
+            if len(self.groups) > MAX_CACHED_INPUTS:
                 self.groups.clear()
             self.groups[key] = inputs
             inputs.vectors = {}
         return inputs
 
-    def _operand(self, ingredient: Ingredient, tensor: TensorPlan, run: Run) -> Operand:
+    def _operand(self, ingredient: Ingredient, tensor: TensorPlan, context: MergeContext) -> Operand:
         checkpoint = self._checkpoint(ingredient.reference)
         identity = checkpoint.identity(ingredient.name)
-        words = run.vocabulary if tensor.vocabulary else None
+        words = context.vocabulary if tensor.vocabulary else None
 
         def load() -> Tensor:
             if words is not None:
-                return self._rows(words, ingredient.reference, tensor, run)
+                return self._rows(words, ingredient.reference, tensor, context)
             stored = checkpoint.tensor(ingredient.name).to(self._device)
             if tuple(stored.shape) != tensor.shape:
                 stored = stored[tuple(slice(side) for side in tensor.shape)].contiguous()
@@ -109,9 +115,9 @@ class Parents:
         place = ("parent", identity, tensor.shape)
         key = (ingredient.reference, ingredient.name)
         if self._shelf is not None and words is None and self._device.type == "cpu":
-            return Operand(key, self._mapped(checkpoint, key[1], tensor.shape, load), run.arithmetic, identity)
+            return Operand(key, self._mapped(checkpoint, key[1], tensor.shape, load), context.arithmetic, identity)
         return Operand(
-            key, lambda: run.facts.tensor(place, load), run.arithmetic, identity, made=place if made else None
+            key, lambda: context.cache.tensor(place, load), context.arithmetic, identity, made=place if made else None
         )
 
     def _mapped(
@@ -123,22 +129,22 @@ class Parents:
         shelf, what, dtype = self._shelf, f"{checkpoint.fingerprint()}|{name}", checkpoint.dtype(name)
         return lambda: shelf.tensor(what, shape, dtype, load)
 
-    def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, run: Run) -> Tensor:
+    def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, context: MergeContext) -> Tensor:
         """Return a parent's embedding in the result's order; the reference rounds before it averages rows."""
-        if not run.arithmetic.stepwise:
+        if not context.arithmetic.stepwise:
             return words.rows(reference, lambda other: self._stored(other, tensor.name))
-        rounded = cache(lambda other: run.arithmetic.operand(self._stored(other, tensor.name)))
+        rounded = functools.cache(lambda other: context.arithmetic.operand(self._stored(other, tensor.name)))
         return words.rows(reference, rounded, _inputs(tensor))
 
     def _stored(self, reference: str, name: str) -> Tensor:
         checkpoint = self._checkpoint(reference)
         return checkpoint.tensor(outer_name(checkpoint, name)).to(self._device)
 
-    def _check_parent(self, operand: Operand, facts: Facts) -> None:
+    def _check_parent(self, operand: Operand, cache: ParentCache) -> None:
         unseen = not operand.raw.dtype.is_floating_point or is_recomputed(operand.key[1])
         if self._allow_nan or unseen:  # GPT-NeoX masks with -1e9, which is infinite in float16
             return
-        if not facts.get(("finite", operand.identity), lambda: _all_finite(operand.flat)):
+        if not cache.get(("finite", operand.identity), lambda: _all_finite(operand.flat)):
             reference, name = operand.key
             raise CheckpointError(
                 f"{reference}: {name}: must be finite, got NaN or infinity; repair it or use --allow-nan"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.random_draws import AbstractDraws, CounterDraws
-from merge.memory.cache import Facts
+from merge.memory.cache import ParentCache
 from merge.native import tensors as fused
 
 BLOCK = 1 << 15
@@ -84,7 +84,7 @@ class TensorInputs:
         base: The base model's tensor, if the method has one.
         arithmetic: How numbers are computed.
         draws: Where random masks come from.
-        facts: What is known of the parents already.
+        cache: What is known of the parents already.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class TensorInputs:
         *,
         arithmetic: Arithmetic,
         draws: AbstractDraws,
-        facts: Facts,
+        cache: ParentCache,
     ) -> None:
         self.name = name
         self.shape = torch.Size(shape)
@@ -104,7 +104,7 @@ class TensorInputs:
         self.optional_base = base
         self.arithmetic = arithmetic
         self.draws = draws
-        self.facts = facts
+        self.cache = cache
         self.vectors: dict[int, tuple[Hashable, object]] | None = None
         """Task vectors made last, by parent; None in a inputs that goes after its use, since they hold it in turn."""
 
@@ -118,12 +118,12 @@ class TensorInputs:
         draws: AbstractDraws | None = None,
     ) -> "TensorInputs":
         """Build a inputs from tensors in memory, the parents called ``parent 0``, ``parent 1``..."""
-        how, facts = arithmetic or Arithmetic(), Facts()
+        how, cache = arithmetic or Arithmetic(), ParentCache()
         operands = [_in_memory(f"parent {index}", tensor, how) for index, tensor in enumerate(parents)]
         first = None if base is None else _in_memory("base", base, how)
         shape = (parents[0] if base is None else base).shape
-        source = draws or CounterDraws(0, facts)
-        return cls("tensor", shape, operands, first, arithmetic=how, draws=source, facts=facts)
+        source = draws or CounterDraws(0, cache)
+        return cls("tensor", shape, operands, first, arithmetic=how, draws=source, cache=cache)
 
     @cached_property
     def operands(self) -> tuple[Operand, ...]:
@@ -187,7 +187,7 @@ class TensorInputs:
     def product(self, first: Operand, second: Operand, base: Operand | None = None) -> float:
         """Return the scalar product of two tensors, or of their offsets from the base, in float64; remembered."""
         key = ("product", first.key, second.key, None if base is None else base.key)
-        return self.facts.get(key, lambda: self._product(first, second, base))
+        return self.cache.get(key, lambda: self._product(first, second, base))
 
     def _product(self, first: Operand, second: Operand, base: Operand | None) -> float:
         if self.fusable:

@@ -25,13 +25,13 @@ def norms(vector: TaskVector, mask: AbstractMask, setting: object) -> tuple[floa
         mask: Which entries are kept.
         setting: What tells this dropping from others, for what is remembered.
     """
-    inputs, facts = vector.inputs, vector.inputs.facts
+    inputs, cache = vector.inputs, vector.inputs.cache
     if isinstance(mask, RandomMask) and inputs.size >= SUMS_FROM and mask.field.device.type == "cpu":
         place, version = ("sums by number", vector.key), inputs.draws.version()
-        sums = facts.tensor(place, lambda: _sums_by_number(vector, mask.field), version=version)
+        sums = cache.tensor(place, lambda: _sums_by_number(vector, mask.field), version=version)
         return float(sums[-1]), float(sums[mask.limit + STEPS // 2])
-    whole = facts.get(("l1", vector.key), lambda: _norm(vector, None))
-    return whole, facts.get(("l1 kept", vector.key, setting), lambda: _norm(vector, mask))
+    whole = cache.get(("l1", vector.key), lambda: _norm(vector, None))
+    return whole, cache.get(("l1 kept", vector.key, setting), lambda: _norm(vector, mask))
 
 
 def _norm(vector: TaskVector, mask: AbstractMask | None) -> float:

@@ -68,7 +68,7 @@ def added(inputs: TensorInputs, terms: Tensor) -> Tensor:
 def counted(inputs: TensorInputs, epsilon: float) -> npt.NDArray[np.int64]:
     """Return how many entries each parent changed with others, and how many alone: shape (2, parents); remembered."""
     key = ("overlaps", tuple(operand.key for operand in inputs.operands), epsilon)
-    return inputs.facts.get(key, lambda: _counted(inputs, epsilon))
+    return inputs.cache.get(key, lambda: _counted(inputs, epsilon))
 
 
 def raws(inputs: TensorInputs) -> list[Tensor]:

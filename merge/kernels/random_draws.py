@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from merge.kernels.masks import AbstractMask, RandomMask, StoredMask, limit_of
-from merge.memory.cache import Facts
+from merge.memory.cache import ParentCache
 
 
 class AbstractDraws(ABC):
@@ -47,12 +47,12 @@ class CounterDraws(AbstractDraws):
 
     Args:
         seed: The merge's seed.
-        facts: Keeps the fields.
+        cache: Keeps the fields.
     """
 
-    def __init__(self, seed: int, facts: Facts) -> None:
+    def __init__(self, seed: int, cache: ParentCache) -> None:
         self.seed = seed
-        self._facts = facts
+        self._cache = cache
 
     def mask(self, key: tuple[str, str], probability: float | Tensor, size: int, like: Tensor) -> AbstractMask:
         """Return the mask that keeps each entry with its probability."""
@@ -62,7 +62,7 @@ class CounterDraws(AbstractDraws):
 
     def field(self, key: tuple[str, str], size: int, like: Tensor) -> Tensor:
         """Return an int16 per entry, uniform over its range."""
-        return self._facts.tensor(("field", key), lambda: self._made(key, size).to(like.device), version=self.seed)
+        return self._cache.tensor(("field", key), lambda: self._made(key, size).to(like.device), version=self.seed)
 
     def version(self) -> object:
         """Return the seed."""

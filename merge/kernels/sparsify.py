@@ -142,7 +142,7 @@ def by_rank(density: float, epsilon: float) -> Sparsify:
             # The same words for every tensor and density, so that it is said once.
             warnings.warn("epsilon of della is narrowed where density lies nearer to 0 or 1", stacklevel=2)
         field = inputs.draws.field(vector.parent.key, inputs.size, vector.parent.raw)
-        rank = inputs.facts.tensor(("rank", vector.key), lambda: _ranks(vector))
+        rank = inputs.cache.tensor(("rank", vector.key), lambda: _ranks(vector))
         return RankedRandomMask(field, rank, _row_length(vector), density - half, half)
 
     return mask_of

@@ -102,7 +102,7 @@ class Scores:
             count: Entries to keep, at least 1 and at most all.
             ties: Which of equal entries are kept, the first or the last in memory.
         """
-        return self.inputs.facts.get(("cut", self.key, count, ties), lambda: _new_mask(self, count, ties))
+        return self.inputs.cache.get(("cut", self.key, count, ties), lambda: _new_mask(self, count, ties))
 
 
 def magnitude_threshold(vector: TaskVector, count: int, *, ties: Ties = "first") -> ThresholdMask:
@@ -113,13 +113,13 @@ def magnitude_threshold(vector: TaskVector, count: int, *, ties: Ties = "first")
 
 def _new_mask(scores: Scores, count: int, ties: Ties) -> ThresholdMask:
     """Return a mask from the order of all entries, once it has been asked for often enough to be worth making."""
-    inputs, facts = scores.inputs, scores.inputs.facts
-    asked = facts.get(("cuts", scores.key), _Asked)
+    inputs, cache = scores.inputs, scores.inputs.cache
+    asked = cache.get(("cuts", scores.key), _Asked)
     asked.made += 1
     place = ("order", scores.key)
-    worth = asked.made > MASKS_BEFORE_ORDER and inputs.size <= LARGEST_ORDER and facts.room(20 * inputs.size)
-    if scores.fusable and (facts.holds(place) or worth):
-        order = facts.tensor(place, lambda: fused_ranking.order(scores.tensor, scores.base))
+    worth = asked.made > MASKS_BEFORE_ORDER and inputs.size <= LARGEST_ORDER and cache.room(20 * inputs.size)
+    if scores.fusable and (cache.holds(place) or worth):
+        order = cache.tensor(place, lambda: fused_ranking.order(scores.tensor, scores.base))
         return ThresholdMask(*fused_ranking.threshold_of(scores.tensor, scores.base, order, count, last=ties == "last"))
     return _mask(scores, _edge(scores, count), ties)
 
@@ -137,7 +137,7 @@ def _edge(scores: Scores, count: int) -> _Edge:
     """Return the last of the `count` largest entries."""
     if scores.fusable:
         return _Edge(*fused_ranking.nth_largest(scores.tensor, scores.base, count))
-    histogram = scores.inputs.facts.get(("histogram", scores.key), lambda: _Histogram.of(_counts(scores)))
+    histogram = scores.inputs.cache.get(("histogram", scores.key), lambda: _Histogram.of(_counts(scores)))
     position = int(np.searchsorted(histogram.above, count))
     upper = histogram.top - position
     wanted = count - (int(histogram.above[position - 1]) if position else 0)

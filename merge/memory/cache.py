@@ -7,12 +7,12 @@ from typing import TypeVar, cast
 
 from torch import Tensor
 
-from merge.memory.large_pages import Arena
+from merge.memory.large_pages import LargePages
 
 T = TypeVar("T")
 
 
-class Facts:
+class ParentCache:
     """A memory of what depends on parents alone.
 
     Single numbers are kept up to a count, the oldest going first; several threads may ask for them. Tensors are kept as
@@ -28,7 +28,7 @@ class Facts:
         self.count = count
         self._small: OrderedDict[Hashable, object] = OrderedDict()
         self._tensors: dict[Hashable, tuple[Hashable, Tensor]] = {}
-        self._arena = Arena()
+        self._arena = LargePages()
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ PAGE = 2 << 20
 _ALIGNMENT = 64
 
 
-class Arena:
+class LargePages:
     """Hands out memory in pieces; nothing is given back before the last tensor on it is gone."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Arena:
         return piece.view(tensor.dtype).view(tensor.shape)
 
 
-class Room:
+class ReusedBuffer:
     """Memory for one tensor at a time, used again for the next, so that the system hands out its pages once."""
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ class Room:
         """Return an unset tensor; the one before must no longer be used."""
         size = prod(shape) * dtype.itemsize
         if size > len(self._bytes):
-            self._bytes = Arena().empty_like(torch.empty(size, dtype=torch.uint8, device="meta"))
+            self._bytes = LargePages().empty_like(torch.empty(size, dtype=torch.uint8, device="meta"))
         return self._bytes[:size].view(dtype).view(tuple(shape))
 
 
 def settle(model: nn.Module) -> None:
     """Move a model's parameters on the CPU into an arena; tied ones stay tied."""
-    arena, moved = Arena(), dict[int, Tensor]()
+    arena, moved = LargePages(), dict[int, Tensor]()
     for parameter in model.parameters():
         if parameter.device.type == "cpu" and parameter.is_contiguous() and parameter.numel():
             place = parameter.data_ptr()

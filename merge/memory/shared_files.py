@@ -13,7 +13,7 @@ FORMAT = 1
 """Raised when the same key stands for other bytes."""
 
 
-class Shelf:
+class SharedFiles:
     """Tensors by key, in files of a folder.
 
     Whoever needs a tensor first makes it; two who make it at the same time make the same, and the last file stays.

@@ -32,8 +32,8 @@ class ArceeFusion(AbstractMethod, name="arcee_fusion", base_model="required", pa
         if inputs.stepwise:
             return whole_tensor(_stepwise(inputs.parents[0].whole, inputs.base.whole))
         keys = tuple(operand.key for operand in inputs.operands)
-        divergences = inputs.facts.tensor(("divergences", keys), lambda: _divergences(inputs))
-        threshold = inputs.facts.get(("fusion", keys), lambda: _exact_threshold(inputs, divergences))
+        divergences = inputs.cache.tensor(("divergences", keys), lambda: _divergences(inputs))
+        threshold = inputs.cache.get(("fusion", keys), lambda: _exact_threshold(inputs, divergences))
         return _Fusion(inputs, divergences, threshold)
 
     def result_dtype(self, dtype: torch.dtype, *, compat: bool) -> torch.dtype:

@@ -44,13 +44,13 @@ class Sce(AbstractMethod, name="sce", base_model="required", parents=(0, None), 
             squares = inputs.gram(offsets=True).diagonal().tolist()
             return _Weighed(inputs, _shares(squares, inputs.size), None)
         key = ("variance", tuple(operand.key for operand in inputs.operands))
-        variances = inputs.facts.tensor(key, lambda: _variances(inputs))
-        filled = inputs.facts.get((*key, "filled"), lambda: int(torch.count_nonzero(variances)))
+        variances = inputs.cache.tensor(key, lambda: _variances(inputs))
+        filled = inputs.cache.get((*key, "filled"), lambda: int(torch.count_nonzero(variances)))
         count = int(filled * self.select_topk)
         if count == 0:
             return whole_tensor(inputs.base.whole)
         mask = Scores(inputs, key, variances, None, lambda span: variances[span]).largest(count)
-        squares = inputs.facts.get((*key, count), lambda: _energies(inputs, variances, mask))
+        squares = inputs.cache.get((*key, count), lambda: _energies(inputs, variances, mask))
         return _Weighed(inputs, _shares(squares, inputs.size), (variances, mask))
 
     def _stepwise(self, inputs: TensorInputs) -> Tensor:

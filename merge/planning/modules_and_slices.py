@@ -5,21 +5,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from merge.architecture.layers import Layers, find_layers
+from merge.architecture.layers import LayerStack, find_layers
 from merge.architecture.modules import TEXT, owner, role, roles, section
 from merge.checkpoint.reader import Checkpoint
 from merge.errors import RecipeError
 from merge.method import AbstractMethod
 from merge.planning.compatibility import Differences
 from merge.planning.parameters import Scope, Settings
-from merge.planning.tensor_slots import Piece
+from merge.planning.tensor_slots import PlannedSlice
 from merge.recipe.schema import ListedModel, Module, Recipe, Slice
 
 Open = Callable[[str], Checkpoint]
 
 
 @dataclass
-class Part:
+class ModulePart:
     """One module of a model, or all of it.
 
     Args:
@@ -27,7 +27,7 @@ class Part:
         role: What it is: a text decoder, a vision tower.
         owns: Whether a tensor belongs to it.
         opened: Opens a checkpoint by reference.
-        pieces: Its slices.
+        slices: Its slices.
         layers: Where the layers lie, by part and model; remembered from one recipe to the next.
     """
 
@@ -35,14 +35,14 @@ class Part:
     role: str
     owns: Callable[[str], bool]
     opened: Open
-    pieces: list[Piece] = field(default_factory=list)
-    layers: dict[tuple[str, str], Layers] = field(default_factory=dict)
+    slices: list[PlannedSlice] = field(default_factory=list)
+    layers: dict[tuple[str, str], LayerStack] = field(default_factory=dict)
 
     def names(self, reference: str) -> list[str]:
         """Return the names of its tensors in a model."""
         return [name for name in self.opened(reference).names if self.owns(name)]
 
-    def stack(self, reference: str) -> Layers:
+    def stack(self, reference: str) -> LayerStack:
         """Return where its layers lie in a model; only a text decoder must have some."""
         place = (self.path or self.role, reference)
         if place not in self.layers:
@@ -71,10 +71,10 @@ class Divider:
     opened: Open
     compat: bool
     allow_crimes: bool
-    _layers: dict[tuple[str, str], Layers] = field(default_factory=dict)
+    _layers: dict[tuple[str, str], LayerStack] = field(default_factory=dict)
     _roles: tuple[str, ...] = ()
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ModulePart]:
         """Return the parts, in the order of the recipe; slices are numbered through all of them.
 
         Raises:
@@ -82,34 +82,34 @@ class Divider:
             CompatibilityError: The parents have other numbers of layers.
         """
         shared: list[Settings] = [self.recipe.parameters or {}]
-        parts: list[Part] = []
+        parts: list[ModulePart] = []
         if self.recipe.modules is None:
             for part in self._by_role() if self.recipe.models is not None else [self._whole()]:
-                self._fill(part, self.recipe, shared, sum(len(done.pieces) for done in parts))
+                self._fill(part, self.recipe, shared, sum(len(done.slices) for done in parts))
                 parts.append(part)
             return parts
         self._check_modules(self.recipe.modules)
         for name, module in self.recipe.modules.items():
             part = self._named(name)
-            self._fill(part, module, [module.parameters or {}, *shared], sum(len(done.pieces) for done in parts))
+            self._fill(part, module, [module.parameters or {}, *shared], sum(len(done.slices) for done in parts))
             parts.append(part)
         return parts
 
-    def _whole(self) -> Part:
-        return Part("", TEXT, lambda _: True, self.opened, layers=self._layers)
+    def _whole(self) -> ModulePart:
+        return ModulePart("", TEXT, lambda _: True, self.opened, layers=self._layers)
 
-    def _by_role(self) -> list[Part]:
+    def _by_role(self) -> list[ModulePart]:
         """Return a part for each role, so that gradients run over the layers of each; one for a plain model."""
         found = self._roles = self._roles or roles(self.opened(self.recipe.references()[0]).names)
         if TEXT not in found or len(found) == 1:
             return [self._whole()]
-        return [Part("", kind, partial(_has_role, kind), self.opened, layers=self._layers) for kind in found]
+        return [ModulePart("", kind, partial(_has_role, kind), self.opened, layers=self._layers) for kind in found]
 
-    def _named(self, name: str) -> Part:
+    def _named(self, name: str) -> ModulePart:
         modules = tuple(self.recipe.modules or ())
         first = next(n for n in self.opened(self.recipe.references()[0]).names if owner(n, modules) == name)
         kind = TEXT if len(modules) == 1 else role(first)
-        return Part(f"modules.{name}.", kind, partial(_is_held, modules, name), self.opened, layers=self._layers)
+        return ModulePart(f"modules.{name}.", kind, partial(_is_held, modules, name), self.opened, layers=self._layers)
 
     def _check_modules(self, modules: Mapping[str, Module]) -> None:
         reference = self.recipe.references()[0]
@@ -124,15 +124,17 @@ class Divider:
             faults.append(f"modules: must hold every tensor, got none for {lost[0]} ({len(lost)} in all); {remedy}")
         self._raise_if(faults)
 
-    def _fill(self, part: Part, source: Recipe | Module, shared: list[Settings], number: int) -> None:
+    def _fill(self, part: ModulePart, source: Recipe | Module, shared: list[Settings], number: int) -> None:
         if source.models is not None:
-            part.pieces = [self._all_layers(part, source.models, shared, number)]
+            part.slices = [self._all_layers(part, source.models, shared, number)]
             return
         slices = source.slices or ()
-        part.pieces = [self._piece(number + index, piece, shared) for index, piece in enumerate(slices)]
+        part.slices = [self._piece(number + index, piece, shared) for index, piece in enumerate(slices)]
         self._check_ranges(part, slices)
 
-    def _all_layers(self, part: Part, models: Sequence[ListedModel], shared: list[Settings], number: int) -> Piece:
+    def _all_layers(
+        self, part: ModulePart, models: Sequence[ListedModel], shared: list[Settings], number: int
+    ) -> PlannedSlice:
         names = list(dict.fromkeys(entry.model for entry in models))
         base = self.recipe.base_model
         if base is not None and base not in names and (self.method.base_model != "ignored" or self.compat):
@@ -146,7 +148,7 @@ class Divider:
         differences.raise_if_any()
         own = tuple((entry.model, entry.parameters or {}) for entry in models)
         sources = tuple((name, (0, count)) for name, count in counts.items())
-        return Piece(number, sources, base, Scope(own, tuple(shared)))
+        return PlannedSlice(number, sources, base, Scope(own, tuple(shared)))
 
     def _check_appended(self, count: int) -> None:
         """Refuse a base model that the reference takes for one parent too many of a method that has no use for it."""
@@ -155,13 +157,13 @@ class Divider:
             said = f"must not be given: the reference counts it among the models, of which {self.method.method} takes"
             self._raise_if([f"base_model: {said} {most}"])
 
-    def _piece(self, number: int, piece: Slice, shared: list[Settings]) -> Piece:
+    def _piece(self, number: int, piece: Slice, shared: list[Settings]) -> PlannedSlice:
         own = tuple((source.model, source.parameters or {}) for source in piece.sources)
         last = {source.model: source.layer_range for source in piece.sources}
         scope = Scope(own, (piece.parameters or {}, *shared))
-        return Piece(number, tuple(last.items()), piece.base_model or self.recipe.base_model, scope)
+        return PlannedSlice(number, tuple(last.items()), piece.base_model or self.recipe.base_model, scope)
 
-    def _check_ranges(self, part: Part, slices: Sequence[Slice]) -> None:
+    def _check_ranges(self, part: ModulePart, slices: Sequence[Slice]) -> None:
         faults = []
         for number, piece in enumerate(slices):
             for index, source in enumerate(piece.sources):

@@ -40,6 +40,10 @@ class TensorPlan(NamedTuple):
     base: Ingredient | None
     vocabulary: bool = False
 
+    def with_method(self, method: AbstractMethod) -> "TensorPlan":
+        """Return the same tensor with other parameters."""
+        return self._replace(method=method)
+
 
 @dataclass(frozen=True)
 class Plan:

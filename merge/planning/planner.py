@@ -24,9 +24,9 @@ from merge.errors import RecipeError
 from merge.method import AbstractMethod
 from merge.methods import get_method
 from merge.planning.compatibility import Differences
-from merge.planning.modules_and_slices import Divider, Open, Part
+from merge.planning.modules_and_slices import Divider, ModulePart, Open
 from merge.planning.plan import Ingredient, Plan, TensorPlan
-from merge.planning.tensor_slots import Filling, Piece, Place
+from merge.planning.tensor_slots import ParameterFiller, PlannedSlice, TensorSlot
 from merge.recipe.schema import Recipe
 
 
@@ -47,7 +47,7 @@ class Planner:
     compat: bool = False
     allow_crimes: bool = False
     vocabulary: int | None = None
-    _made: list[tuple[Place, TensorPlan]] = field(default_factory=list)
+    _made: list[tuple[TensorSlot, TensorPlan]] = field(default_factory=list)
     _plan: Plan | None = None
     _divider: Divider | None = None
 
@@ -61,19 +61,19 @@ class Planner:
         recipe = self.recipe
         method = get_method(recipe.merge_method)
         parts = self._divided(method)
-        pieces = [piece for part in parts for piece in part.pieces]
+        slices = [piece for part in parts for piece in part.slices]
         self._differences = Differences(recipe.place)
-        models = [self.opened(reference) for reference in dict.fromkeys(r for p in pieces for r, _ in p.sources)]
+        models = [self.opened(reference) for reference in dict.fromkeys(r for p in slices for r, _ in p.sources)]
         if not self.allow_crimes:
             self._differences.architectures(models)
-        places = [place for part in parts for place in (*self._layer_places(part), *self._outer_places(part))]
-        self._made, faults, fill = [], dict[str, list[str]](), Filling(method, pieces)
-        for place in sorted(places, key=self._order):
-            made = self._tensor(fill, place, faults)
-            self._made += [(place, made)] if made is not None else []
+        slots = [slot for part in parts for slot in (*self._layer_slots(part), *self._outer_slots(part))]
+        self._made, faults, fill = [], dict[str, list[str]](), ParameterFiller(method, slices)
+        for slot in sorted(slots, key=self._order):
+            made = self._tensor(fill, slot, faults)
+            self._made += [(slot, made)] if made is not None else []
         self._differences.raise_if_any()
         self._raise_if(faults)
-        donor = recipe.base_model or pieces[0].sources[0][0]
+        donor = recipe.base_model or slices[0].sources[0][0]
         tensors = [made for _, made in self._made]
         self._plan = Plan(tuple(tensors), self._config(donor, parts, tensors), donor)
         return self._plan
@@ -87,17 +87,17 @@ class Planner:
         assert self._plan is not None
         self.recipe = recipe
         method = get_method(recipe.merge_method)
-        pieces = [piece for part in self._divided(method) for piece in part.pieces]
-        fill, faults, tensors = Filling(method, pieces), dict[str, list[str]](), []
-        for place, made in self._made:
+        slices = [piece for part in self._divided(method) for piece in part.slices]
+        fill, faults, tensors = ParameterFiller(method, slices), dict[str, list[str]](), []
+        for slot, made in self._made:
             pairs = [(parent.reference, parent.name) for parent in made.parents]
-            instance = self._filled(fill, place, pairs, made.shape, faults)
+            instance = self._filled(fill, slot, pairs, made.shape, faults)
             if instance is not None:
-                tensors.append(made._replace(method=instance))
+                tensors.append(made.with_method(instance))
         self._raise_if(faults)
         return replace(self._plan, tensors=tuple(tensors))
 
-    def _divided(self, method: type[AbstractMethod]) -> list[Part]:
+    def _divided(self, method: type[AbstractMethod]) -> list[ModulePart]:
         if self._divider is None:
             self._divider = Divider(self.recipe, method, self.opened, self.compat, self.allow_crimes)
         self._divider.recipe = self.recipe
@@ -107,13 +107,13 @@ class Planner:
         if faults:
             raise RecipeError("\n".join(f"{self.recipe.place}: {_told(*fault)}" for fault in faults.items()))
 
-    def _order(self, place: Place) -> tuple[str, bool]:
+    def _order(self, slot: TensorSlot) -> tuple[str, bool]:
         """Return what tensors are sorted by; a head that a tied model lends its embedding follows that embedding."""
-        return (max(place.inputs.values()), is_head(place.output)) if self.compat else (place.output, False)
+        return (max(slot.inputs.values()), is_head(slot.output)) if self.compat else (slot.output, False)
 
-    def _layer_places(self, part: Part) -> Iterator[Place]:
+    def _layer_slots(self, part: ModulePart) -> Iterator[TensorSlot]:
         start = 0
-        for piece in part.pieces:
+        for piece in part.slices:
             components: dict[str, dict[int, list[str]]] = {}
             for reference, _ in piece.sources:
                 components[reference] = self._components(part, reference)
@@ -125,10 +125,10 @@ class Planner:
                     inputs = {ref: part.stack(ref).name(layer, component) for ref, layer in at.items()}
                     output = part.stack(piece.sources[0][0]).name(start + offset, component)
                     if self._all_have(inputs):
-                        yield Place(output, piece, depth, inputs)
+                        yield TensorSlot(output, piece, depth, inputs)
             start += piece.length
 
-    def _components(self, part: Part, reference: str) -> dict[int, list[str]]:
+    def _components(self, part: ModulePart, reference: str) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
         for name in part.names(reference):
             split = part.stack(reference).split(name)
@@ -136,23 +136,23 @@ class Planner:
                 found.setdefault(split[0], []).append(split[1])
         return found
 
-    def _outer_places(self, part: Part) -> Iterator[Place]:
+    def _outer_slots(self, part: ModulePart) -> Iterator[TensorSlot]:
         """Return the tensors outside the layers: embeddings follow the first slice, norm and head the last."""
-        pieces, seen = part.pieces, dict[str, None]()
-        for piece in (pieces[0], pieces[-1]):
+        slices, seen = part.slices, dict[str, None]()
+        for piece in (slices[0], slices[-1]):
             for reference, _ in piece.sources:
                 outside = (n for n in part.names(reference) if part.stack(reference).split(n) is None)
                 seen.update(dict.fromkeys(n for n in outside if not is_recomputed(n, compat=self.compat)))
-        inferred = self.compat and is_inferred(self.opened(pieces[0].sources[0][0]).config)
+        inferred = self.compat and is_inferred(self.opened(slices[0].sources[0][0]).config)
         for name in seen:
-            piece = pieces[0] if inferred or comes_first(name) else pieces[-1]
-            sources = piece.sources[: len(pieces[0].sources)] if self.compat else piece.sources
+            piece = slices[0] if inferred or comes_first(name) else slices[-1]
+            sources = piece.sources[: len(slices[0].sources)] if self.compat else piece.sources
             inputs = {reference: outer_name(self.opened(reference), name) for reference, _ in sources}
             if not any(name in self.opened(reference) for reference in inputs):
                 continue
             if self._all_have(inputs):
                 depth = outer_depth(name) if self.compat else 0.0
-                yield Place(name, piece, depth, inputs, vocabulary=is_embedding(name) or is_head(name))
+                yield TensorSlot(name, piece, depth, inputs, vocabulary=is_embedding(name) or is_head(name))
 
     def _all_have(self, inputs: Mapping[str, str]) -> bool:
         lacking = [(reference, name) for reference, name in inputs.items() if name not in self.opened(reference)]
@@ -162,47 +162,47 @@ class Planner:
 
     def _filled(
         self,
-        fill: Filling,
-        place: Place,
+        fill: ParameterFiller,
+        slot: TensorSlot,
         pairs: Sequence[tuple[str, str]],
         shape: tuple[int, ...] | None,
         faults: dict[str, list[str]],
     ) -> AbstractMethod | None:
         """Return the method with the parameters of one tensor; what is wrong with them is added to the faults."""
-        instance, missing = fill(place, pairs)
+        instance, missing = fill(slot, pairs)
         for lack in missing:
             faults.setdefault(lack, [])
         if instance is not None and shape is not None:
             fault = instance.fault(math.prod(shape), compat=self.compat)
             if fault is not None:
-                faults.setdefault(fault, []).append(place.output)
+                faults.setdefault(fault, []).append(slot.output)
         return instance
 
-    def _tensor(self, fill: Filling, place: Place, faults: dict[str, list[str]]) -> TensorPlan | None:
-        base = place.piece.base if fill.method.base_model != "ignored" else None
-        pairs = [(ref, name) for ref, name in place.inputs.items() if ref != base]
-        shape = self._shape(place)
-        instance = self._filled(fill, place, pairs, shape, faults)
+    def _tensor(self, fill: ParameterFiller, slot: TensorSlot, faults: dict[str, list[str]]) -> TensorPlan | None:
+        base = slot.planned_slice.base if fill.method.base_model != "ignored" else None
+        pairs = [(ref, name) for ref, name in slot.inputs.items() if ref != base]
+        shape = self._shape(slot)
+        instance = self._filled(fill, slot, pairs, shape, faults)
         if instance is None or shape is None:
             return None
-        root = None if base is None or base not in place.inputs else Ingredient(base, place.inputs[base])
-        dtype = self._dtype(place, instance, base)
+        root = None if base is None or base not in slot.inputs else Ingredient(base, slot.inputs[base])
+        dtype = self._dtype(slot, instance, base)
         parents = tuple(Ingredient(*pair) for pair in pairs)
-        return TensorPlan(place.output, shape, dtype, instance, parents, root, vocabulary=place.vocabulary)
+        return TensorPlan(slot.output, shape, dtype, instance, parents, root, vocabulary=slot.vocabulary)
 
-    def _shape(self, place: Place) -> tuple[int, ...] | None:
-        shapes = {reference: self.opened(reference).shape(name) for reference, name in place.inputs.items()}
-        if place.vocabulary and self.vocabulary is not None:
+    def _shape(self, slot: TensorSlot) -> tuple[int, ...] | None:
+        shapes = {reference: self.opened(reference).shape(name) for reference, name in slot.inputs.items()}
+        if slot.vocabulary and self.vocabulary is not None:
             shapes = {reference: (self.vocabulary, *shape[1:]) for reference, shape in shapes.items()}
         kinds = set(shapes.values())
         if len(kinds) == 1:
             return kinds.pop()
-        cut = place.vocabulary and (self.compat or self.allow_crimes) and len({len(kind) for kind in kinds}) == 1
+        cut = slot.vocabulary and (self.compat or self.allow_crimes) and len({len(kind) for kind in kinds}) == 1
         common = tuple(min(sides) for sides in zip(*kinds, strict=True)) if cut else None
-        if self.compat and not self.allow_crimes and not self._cuts(shapes.get(str(place.piece.base)), common):
+        if self.compat and not self.allow_crimes and not self._cuts(shapes.get(str(slot.planned_slice.base)), common):
             common = None
         if common is None:
-            self._differences.shapes(place.output, shapes, vocabulary=place.vocabulary)
+            self._differences.shapes(slot.output, shapes, vocabulary=slot.vocabulary)
         return common
 
     def _cuts(self, base: tuple[int, ...] | None, common: tuple[int, ...] | None) -> bool:
@@ -210,24 +210,24 @@ class Planner:
         how = get_method(self.recipe.merge_method).cut
         return how == "common" or (how == "base" and base == common)
 
-    def _dtype(self, place: Place, method: AbstractMethod, base: str | None) -> torch.dtype:
+    def _dtype(self, slot: TensorSlot, method: AbstractMethod, base: str | None) -> torch.dtype:
         stated = self.recipe.out_dtype or self.recipe.dtype
-        donor = base if base in place.inputs else next(iter(place.inputs))
+        donor = base if base in slot.inputs else next(iter(slot.inputs))
         assert donor is not None
-        stored = self._stored_dtype(place, method, donor)
+        stored = self._stored_dtype(slot, method, donor)
         if not stored.is_floating_point and (stated is None or not self.compat):
             return stored
         own = stored if stated is None else torch_dtype(stated)
         return own if self.recipe.out_dtype else method.result_dtype(own, compat=self.compat)
 
-    def _stored_dtype(self, place: Place, method: AbstractMethod, donor: str) -> torch.dtype:
+    def _stored_dtype(self, slot: TensorSlot, method: AbstractMethod, donor: str) -> torch.dtype:
         """Return the donor's dtype; in the reference's mode, of some methods, the widest of all parents'."""
-        found = [self.opened(reference).dtype(name) for reference, name in place.inputs.items()]
+        found = [self.opened(reference).dtype(name) for reference, name in slot.inputs.items()]
         if self.compat and method.widest:
             return reduce(torch.promote_types, found)
-        return self.opened(donor).dtype(place.inputs[donor])
+        return self.opened(donor).dtype(slot.inputs[donor])
 
-    def _config(self, donor: str, parts: Sequence[Part], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
+    def _config(self, donor: str, parts: Sequence[ModulePart], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
         config = dict(self.opened(donor).config)
         for part in parts:
             config = self._sliced(config, part, donor)
@@ -243,9 +243,9 @@ class Planner:
             config["vocab_size"] = self.vocabulary
         return config
 
-    def _sliced(self, config: dict[str, Any], part: Part, donor: str) -> dict[str, Any]:
+    def _sliced(self, config: dict[str, Any], part: ModulePart, donor: str) -> dict[str, Any]:
         """Return a config for the layers that a part takes of the donor, or of the first source where it has none."""
-        taken = [layer for piece in part.pieces for layer in range(*self._donor_range(piece, donor))]
+        taken = [layer for piece in part.slices for layer in range(*self._donor_range(piece, donor))]
         count = part.stack(donor).count
         unseen = len(taken) == count or is_inferred(config)
         if taken == list(range(count)) or (self.compat and unseen):
@@ -262,7 +262,7 @@ class Planner:
         return sliced if key is None else {**config, key: sliced}
 
     @staticmethod
-    def _donor_range(piece: Piece, donor: str) -> tuple[int, int]:
+    def _donor_range(piece: PlannedSlice, donor: str) -> tuple[int, int]:
         ranges = dict(piece.sources)
         return ranges.get(donor, piece.sources[0][1])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from merge.documents import one_line
 from merge.errors import CheckpointError
+from merge.user_cache import user_cache
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ def reference_text(value: object) -> str | None:
         return None
     parts = [_part(value.get("model"))] + ([_part(value["lora"])] if value.get("lora") else [])
     return None if None in parts else "+".join(str(part) for part in parts)
+
+
+def models_roots(folders: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Return the folders to look for models in: some folders, those of ``MERGESEARCH_MODELS``, the user's cache."""
+    named = [Path(part) for part in os.environ.get("MERGESEARCH_MODELS", "").split(os.pathsep) if part]
+    cached = user_cache() / "models"
+    return (*folders, *named, *([cached] if cached.is_dir() else []))
 
 
 def resolve(reference: str, models_roots: Sequence[Path] = ()) -> Path:

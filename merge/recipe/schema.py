@@ -184,8 +184,11 @@ class Recipe(_Part):
                     for path, text in ((one_line(part, 300) for part in fault.split("\0", 1)) for fault in faults)
                 )
             )
-        recipe._place = place
-        return recipe
+        return recipe._read_at(place)
+
+    def _read_at(self, place: str) -> "Recipe":
+        self._place = place
+        return self
 
     def to_mapping(self) -> dict[str, object]:
         """Return the plain document, with only the keys that were given."""
@@ -244,10 +247,15 @@ def load_recipes(path: Path) -> tuple[Recipe, ...]:
         raise RecipeError(f"{path}: must hold a recipe, got an empty file")
     places = [f"{path}" if len(documents) == 1 else f"{path}: document {n}" for n in range(1, len(documents) + 1)]
     recipes = [Recipe.from_mapping(d, place=place) for d, place in zip(documents, places, strict=True)]
-    return _in_order(recipes, str(path))
+    return recipes_in_order(recipes, str(path))
 
 
-def _in_order(recipes: Sequence[Recipe], place: str) -> tuple[Recipe, ...]:
+def recipes_in_order(recipes: Sequence[Recipe], place: str) -> tuple[Recipe, ...]:
+    """Return documents so that each comes after those whose results it uses, the unnamed one last.
+
+    Raises:
+        RecipeError: Two have no name or the same one, or they need each other.
+    """
     names = [recipe.name for recipe in recipes]
     if len(recipes) > 1 and (names.count(None) > 1 or len(set(names)) < len(names)):
         raise RecipeError(f"{place}: every document but the result must have a name of its own, got {names}")

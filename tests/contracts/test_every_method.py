@@ -9,7 +9,7 @@ from torch import Tensor
 from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import TensorInputs
 from merge.kernels.random_draws import CounterDraws, StreamDraws
-from merge.memory.cache import Facts
+from merge.memory.cache import ParentCache
 from merge.method import AbstractMethod
 from merge.methods import get_method, method_names, source_of
 
@@ -47,7 +47,7 @@ def tensors_for(name: str, shape: tuple[int, ...], *, parents: int | None = None
 
 
 def merged(method: AbstractMethod, tensors: list[Tensor], base: Tensor | None, *, seed: int = 0) -> Tensor:
-    facts = Facts(1 << 20)
+    facts = ParentCache(1 << 20)
     inputs = TensorInputs.of(tensors, base, draws=CounterDraws(seed, facts))
     kernel = method.kernel(inputs)
     out = torch.full(inputs.shape, torch.nan).reshape(-1)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT
 from tests.experiments.release.merging import LINEAR, merge, recipe, refused, run
+from tests.merge.checkpoint.test_tokenizer import write as write_words
 from tests.merge.parents import tensors_of, write_model
-from tests.merge.test_tokenizer import write as write_words
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from merge.memory.large_pages import CHUNK, Arena, Room, settle
+from merge.memory.large_pages import CHUNK, LargePages, ReusedBuffer, settle
 
 
 def test_what_is_kept_is_a_copy_of_its_own() -> None:
-    arena = Arena()
+    arena = LargePages()
     tensors = [torch.randn(3, 5), torch.ones(7, dtype=torch.bfloat16), torch.empty(0), torch.tensor(2.0)]
     kept = [arena.keep(tensor) for tensor in tensors]
     assert all(torch.equal(now, then) and now.dtype == then.dtype for now, then in zip(kept, tensors, strict=True))
@@ -19,7 +19,7 @@ def test_what_is_kept_is_a_copy_of_its_own() -> None:
 
 def test_a_tensor_larger_than_a_chunk_has_its_own() -> None:
     large = torch.arange(CHUNK // 4 + 1, dtype=torch.int32)
-    arena = Arena()
+    arena = LargePages()
     small = arena.keep(torch.ones(4))
     assert torch.equal(arena.keep(large), large)
     assert torch.equal(small, torch.ones(4))
@@ -36,7 +36,7 @@ def test_a_settled_model_computes_the_same_and_stays_tied() -> None:
 
 
 def test_a_room_gives_the_same_memory_again_and_grows_where_it_must() -> None:
-    room = Room()
+    room = ReusedBuffer()
     small, large = room.take((3, 5), torch.bfloat16), room.take((700, 4), torch.float32)
     assert (small.shape, small.dtype, large.shape, large.dtype) == ((3, 5), torch.bfloat16, (700, 4), torch.float32)
     assert room.take((), torch.float32).shape == ()

@@ -12,8 +12,8 @@ from merge.kernels.inputs import TensorInputs
 from merge.merger import Merger
 from merge.methods.nuslerp import NuSlerp
 from merge.recipe.schema import Recipe
+from tests.merge.checkpoint.test_tokenizer import TABLE, write
 from tests.merge.parents import recipe_of, tensors_of, write_model
-from tests.merge.test_tokenizer import TABLE, write
 
 
 def test_parallel_tensors_in_float16_are_interpolated_linearly() -> None:

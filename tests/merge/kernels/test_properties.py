@@ -15,7 +15,7 @@ from merge.kernels.arithmetic import Arithmetic
 from merge.kernels.inputs import BLOCK, Operand, TensorInputs
 from merge.kernels.random_draws import CounterDraws
 from merge.kernels.sparsify import Sparsify, at_random, between, by_rank, largest, make_task_vector
-from merge.memory.cache import Facts
+from merge.memory.cache import ParentCache
 from merge.method import AbstractMethod
 from merge.methods.breadcrumbs import Breadcrumbs
 from merge.methods.dare_linear import DareLinear
@@ -40,17 +40,17 @@ def stacks(draw: st.DrawFn, count: int = 3) -> list[Tensor]:
 
 
 def merged(method: AbstractMethod, tensors: list[Tensor], base: Tensor | None = None, seed: int = 0) -> Tensor:
-    inputs = TensorInputs.of(tensors, base, draws=CounterDraws(seed, Facts()))
+    inputs = TensorInputs.of(tensors, base, draws=CounterDraws(seed, ParentCache()))
     kernel = method.kernel(inputs)
     return torch.cat([kernel(span) for span in inputs.spans()]).reshape(inputs.shape)
 
 
 def kept(drop: Sparsify, parent: Tensor, base: Tensor, *, seed: int = 0, name: str = "parent 0") -> Tensor:
     """Return which entries of a task vector are kept."""
-    facts, how = Facts(), Arithmetic()
+    facts, how = ParentCache(), Arithmetic()
     one = Operand((name, "tensor"), lambda: parent, how)
     root = Operand(("base", "tensor"), lambda: base, how)
-    inputs = TensorInputs("t", parent.shape, [one], root, arithmetic=how, draws=CounterDraws(seed, facts), facts=facts)
+    inputs = TensorInputs("t", parent.shape, [one], root, arithmetic=how, draws=CounterDraws(seed, facts), cache=facts)
     mask = make_task_vector(inputs, one, drop).mask
     if mask is None:
         return torch.ones(parent.numel(), dtype=torch.bool)

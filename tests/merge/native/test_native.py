@@ -17,7 +17,7 @@ from merge.kernels.random_draws import CounterDraws
 from merge.kernels.sparsify import largest, make_task_vector
 from merge.kernels.task_vector import TaskVector
 from merge.kernels.top_k import magnitude_threshold
-from merge.memory.cache import Facts
+from merge.memory.cache import ParentCache
 from merge.method import AbstractMethod
 from merge.methods import get_method, method_names
 from merge.methods.ties import Ties
@@ -55,7 +55,7 @@ def merged(
     live: torch.dtype | None = None,
 ) -> Tensor:
     """Merge, rounded to a dtype and then to that of the live model."""
-    facts = Facts(1 << 24)
+    facts = ParentCache(1 << 24)
     root = base if get_method(method.method).base_model == "required" else None
     with pytest.MonkeyPatch.context() as patch:
         if not loops:
@@ -218,7 +218,7 @@ def test_a_value_that_overflows_the_result_is_noticed() -> None:
 def test_cuts_are_those_of_a_stable_sort(ties: str, *, ordered: bool) -> None:
     base, parent = tensors_of(1, 5000, torch.float32, seed=5)
     inputs = TensorInputs.of([parent], base)
-    inputs.facts.budget = 1 << 20 if ordered else 0
+    inputs.cache.budget = 1 << 20 if ordered else 0
     vector = TaskVector(inputs, inputs.parents[0])
     magnitudes = (parent - base).abs()
     order = torch.argsort(magnitudes, descending=True, stable=True)
@@ -228,7 +228,7 @@ def test_cuts_are_those_of_a_stable_sort(ties: str, *, ordered: bool) -> None:
         cut = magnitude_threshold(vector, count, ties="first" if ties == "first" else "last")
         kept = torch.cat([cut(span, (parent - base)[span]) for span in inputs.spans()])
         assert set(kept.nonzero().reshape(-1).tolist()) == set(order[:count].tolist())
-    assert inputs.facts.holds(("order", vector.key)) is ordered
+    assert inputs.cache.holds(("order", vector.key)) is ordered
 
 
 @needs_compiler
@@ -311,13 +311,13 @@ def test_what_is_dropped_is_no_part_of_a_norm() -> None:
 def test_sums_by_number_give_the_norm_of_every_random_mask(dtype: torch.dtype, density: float) -> None:
     size = mask_norms.SUMS_FROM + 77
     base, parent = tensors_of(1, size, dtype, seed=2)
-    field = CounterDraws(3, Facts()).field(("parent 0", "tensor"), size, base)
+    field = CounterDraws(3, ParentCache()).field(("parent 0", "tensor"), size, base)
     mask, found = RandomMask(field, limit_of(density)), []
     for loops in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not loops:
                 patch.setattr(native, "load", lambda: None)
-            inputs = TensorInputs.of([parent], base, draws=CounterDraws(3, Facts()))
+            inputs = TensorInputs.of([parent], base, draws=CounterDraws(3, ParentCache()))
             found.append(mask_norms.norms(TaskVector(inputs, inputs.parents[0]), mask, density))
     exact = (parent.float() - base.float()).abs().double()
     assert found[0] == found[1]
