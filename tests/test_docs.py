@@ -19,7 +19,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"(?<![\w./-])(?:merge|evals|search|experiments|docs|tests)/[\w./{},*-]*")
-MODULE = re.compile(r"\b(?:python|bin/python) -m ((?:merge|evals|search|experiments)[\w.]*)")
+MODULE = re.compile(r"-m ((?:merge|evals|search|experiments)[\w.]*)|\b(experiments\.bench\.\w+)")
 COMMAND = re.compile(r"(?<![\w./-])mergesearch (?:--[a-z]+|([a-z][a-z-]+))")
 MAKE = re.compile(r"^(?:\$ )?make(?: PYTHON=\S+)? ([a-z]+)$")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -68,7 +68,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_what_a_page_names_in_code_is_there(page: Path) -> None:
     lines = list(code_of(page))
     assert not [name for line in lines for name in FILE.findall(line) if not is_there(name)]
-    assert not [name for line in lines for name in MODULE.findall(line) if find_spec(name) is None]
+    modules = ["".join(names) for line in lines for names in MODULE.findall(line)]
+    assert not [name for name in modules if find_spec(name) is None]
     assert not [name for line in lines for name in COMMAND.findall(line) if name and name not in COMMANDS]
     assert not [target for line in lines for target in MAKE.findall(line) if target not in TARGETS]
 
