@@ -59,7 +59,6 @@ COMMANDS = (
             "search study.yaml --ray-address auto",
         ),
     ),
-    Entry("worker", worker_command, SEARCH, ("worker study.yaml --models-root models",)),
     Entry("duel", duel_command, SEARCH, ("duel study.yaml --trials 30", "duel study.yaml --fixed")),
     Entry(
         "merge",
@@ -109,6 +108,8 @@ def make_app() -> typer.Typer:
         examples = [f"mergesearch {example}" for example in entry.examples]
         epilog = "\n\n".join([f"Example{'s' if len(examples) > 1 else ''}:", *examples])
         made.command(entry.name, epilog=epilog, rich_help_panel=entry.group)(entry.command)
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+    made.command("worker", hidden=True, context_settings=anything)(worker_command)
     return made
 
 

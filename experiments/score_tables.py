@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from merge.output.model_card import as_text
-from search.results.outcome import TrialRecord
+from search.results.observer import TrialRecord
 
 LEADING = ("number", "name", "family", "kind", "part", "state", "reason", "seconds")
 HIGHER = "higher_is_better"

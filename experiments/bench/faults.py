@@ -68,17 +68,18 @@ def _rows() -> Iterator[Row]:
     yield Row("disk full under the cache of prompts", (f"{here}disk_full.py::test_under_the_cache_of_prompts",))
     yield Row("disk full under MLflow", (f"{here}disk_full.py::test_under_mlflow",))
     yield Row("sqlite file locked", (f"{here}storage_away.py::test_a_locked_sqlite_file_is_waited_for",))
-    postgres = "test_a_postgresql_server_that_stops_and_starts_is_waited_for_by_every_process"
+    postgres = "test_a_postgresql_server_that_stops_and_starts_is_waited_for"
     yield Row("PostgreSQL stopped and started", (f"{here}storage_away.py::{postgres}",))
     away = "test_a_storage_that_stays_away_or_is_broken_ends_in_one_line"
     yield Row("a storage that stays away, or is broken", (f"{here}storage_away.py::{away}",))
     torn = "test_a_line_of_a_journal_that_a_killed_process_left_half_written_harms_nothing"
     yield Row("a journal cut off in a line", (f"{here}storage_away.py::{torn}",))
-    died = "test_after_a_worker_is_killed_every_trial_is_there_once_under_its_number"
-    led = "test_a_worker_ends_when_the_process_that_leads_was_killed"
-    workers = "tests/search/test_workers.py::"
-    yield Row("a worker, or the process that leads, dies", (f"{workers}{died}", f"{workers}{led}"))
-    yield Row("a worker or leader hangs, a clock is an hour off, Ray loses an actor", (f"{here}workers_fail.py",))
+    scorers = "tests/search/workers/test_local_pool.py::"
+    lost = ("test_a_scorer_that_is_killed_or_hangs_is_replaced_and_its_job_runs_again",
+            "test_a_job_that_kills_every_scorer_fails_and_the_search_goes_on")  # fmt: skip
+    yield Row("a scorer dies or hangs", tuple(f"{scorers}{name}" for name in lost))
+    yield Row("Ray loses an actor", (f"{here}workers_fail.py",))
+    yield Row("a second leader, and one that was taken over", ("tests/search/storage/test_leadership.py",))
     yield Row("a parent's file replaced, overwritten or cut off during a study", (f"{here}parent_replaced.py",))
     base = "tests/experiments/demo/test_base_model.py::test_damage_is_told_in_one_line_and_mended"
     yield Row("files of caches cut off: prompts, compiled loops, base model", (f"{here}caches_cut.py", base))

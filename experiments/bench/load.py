@@ -32,17 +32,17 @@ from optuna.trial import TrialState
 from rich.console import Console
 from sqlalchemy import insert
 
-from experiments.bench.support.made_up import MadeUpBench, made_up_study
+from experiments.bench.support.made_up import MadeUpResources, made_up_study
 from experiments.bench.support.process import machine, run
 from experiments.running.mirror import open_mirror
 from experiments.running.observers import Everyone, MirrorObserver, StudyCopy
 from experiments.running.plain import PlainRenderer
 from experiments.study_folder.folder import FolderWriter, StudyFolder
-from search.archive import TABLE
-from search.company import Company
-from search.loop.run import Run
-from search.results.outcome import Observer, TrialRecord
+from search.loop.leader import Leader
+from search.results.observer import Observer, TrialRecord
+from search.storage.answers import TABLE
 from search.storage.store import Store, default_url
+from search.workers.in_process import InProcess
 
 MARKS = (100, 500, 1000, 2000, 5000, 5760, 10_000, 20_000)
 LAST = 100
@@ -121,7 +121,7 @@ def run_study(settings: argparse.Namespace) -> None:
     folder = StudyFolder(settings.folder)
     folder.root.mkdir(parents=True, exist_ok=True)
     url = settings.store or default_url(folder.root)
-    store, bench = Store(url, study), MadeUpBench(study, settings.questions)
+    store, bench = Store(url, study), MadeUpResources(study, settings.questions)
     bench.use(store)
     with (folder.root / "log").open("a", encoding="utf-8") as log:
         console = Console(file=log, soft_wrap=True)
@@ -134,12 +134,13 @@ def run_study(settings: argparse.Namespace) -> None:
         meter = Meter(lambda: size_of(store, folder.root), grow)
         if settings.again:
             began = time.perf_counter(), time.process_time()
-            bench.judge.score = _first(bench.judge.score, began)  # type: ignore[method-assign]
+            bench.scorer.score = _first(bench.scorer.score, began)  # type: ignore[method-assign]
         else:
-            bench.judge.score = meter.around(bench.judge.score)  # type: ignore[method-assign]
+            bench.scorer.score = meter.around(bench.scorer.score)  # type: ignore[method-assign]
         observer = _Timed(Everyone(observers), meter)
-        with store.claims.leading():
-            Run(study, store, bench, observer, company=Company()).to_the_end()  # type: ignore[arg-type]
+        with store.leading():
+            pool = InProcess(lambda: bench.scorer)
+            Leader(study, store, bench, pool, observer).run()  # type: ignore[arg-type]
 
 
 def _grow(store: Store, done: int, measured: int | None, trials: int) -> None:

@@ -41,11 +41,12 @@ from experiments.bench.support.standings import HEAD, LOOP, Row
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
 from search.results.outcome import Part, Scored
-from search.scoring.resources import Bench
+from search.scoring.resources import Resources
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 from search.verdict.conclusion import MERGES
 from search.verdict.finalists import name_winner, order_finalists
+from search.workers.job import Job
 
 READY = Path(__file__).parents[1] / "studies" / "math-science.yaml"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -123,7 +124,7 @@ class FinalScorer:
     def __init__(self, document: Mapping[str, Any], folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         study = LoadedStudy(dict(document), place="study")
-        self.bench = Bench(study, (), "cpu", folder)
+        self.bench = Resources(study, (), "cpu", folder)
         self.bench.use(Store(default_url(folder), study))
         self._merges = {b.name for b in make_baselines(self.bench.recipes, study.known) if b.kind in MERGES}
         self._known: dict[str, Scored] = {}
@@ -138,7 +139,7 @@ class FinalScorer:
         """Score a recipe on a part, once."""
         key = json.dumps([recipe, part], sort_keys=True)
         if key not in self._known:
-            scored = self.bench.judge.score(Recipe.from_mapping(recipe, place="named"), part)
+            scored = self.bench.scorer.score(Job("named", 0, Recipe.from_mapping(recipe, place="named"), part))
             if not isinstance(scored, Scored):
                 raise RuntimeError(f"{recipe}: {scored.reason}")
             self._known[key] = scored

@@ -37,17 +37,12 @@ def start_study(study: Path, folder: Path, root: Path | None, data: str | None) 
     """Run a study until its model is first called."""
     from experiments.models_roots import models_roots
     from experiments.running.overrides import Overrides
-    from search.results.outcome import Outlook, TrialRecord, Verdict
-    from search.workers import run_search
-
-    class Silent:
-        def started(self, outlook: Outlook) -> None: ...
-        def scored(self, record: TrialRecord) -> None: ...
-        def finished(self, verdict: Verdict) -> None: ...
+    from search.loop.run import run_search
+    from search.results.observer import NullObserver
 
     loaded = Overrides(data=data).apply(study)
     roots = models_roots(None if root is None else [root])
-    run_search(loaded, folder, observer=Silent(), models_roots=roots, device="cpu")
+    run_search(loaded, folder, observer=NullObserver(), models_roots=roots, device="cpu")
 
 
 def start_evaluation(model: str, arguments: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ import pandas as pd
 import yaml
 
 from experiments.bench.support.process import machine
-from search.scoring.resources import SHELF
+from search.scoring.resources import SHARED_PARENTS
 
 PAUSE = 1.0
 """Seconds between two looks at the memory."""
@@ -150,7 +150,7 @@ def _memory(pids: Sequence[int]) -> Memory:
         for line in lines:
             key, _, value = line.partition(":")
             if "-" in key.split(" ")[0]:
-                weights = line.endswith(".safetensors") or f"/{SHELF}/" in line
+                weights = line.endswith(".safetensors") or f"/{SHARED_PARENTS}/" in line
             elif key in ("Rss", "Pss"):
                 name, size = "resident" if key == "Rss" else "shared", int(value.split()[0]) << 10
                 setattr(total, name, getattr(total, name) + size)

@@ -76,6 +76,14 @@ def search_command(
             help="Use this Ray cluster: auto, or HOST:PORT.",
         ),
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            rich_help_panel=MACHINE,
+            help="Lead a study that a process of another host led, which is gone.",
+        ),
+    ] = False,
     device: Device = "cpu",
     plain: Plain = False,
     quiet: Quiet = False,
@@ -98,6 +106,7 @@ def search_command(
             patience=patience,
             workers=workers,
             ray=ray_address or ray,
+            take_over=take_over,
             search_on_test=search_on_test,
             device=device,
             models_roots=models_root,

@@ -12,15 +12,18 @@ from experiments.study_folder.folder import StudyFolder
 from merge.methods import get_method
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
-from search.locks import only_one
+from search.loop.dispatch import scored_outside
 from search.objective.objective import Objective
 from search.proposals.baselines import make_baselines
-from search.results.outcome import Observer, Scored
+from search.results.observer import Observer
+from search.results.outcome import Scored
 from search.results.trial_records import Reporter
-from search.scoring.resources import Bench
-from search.scoring.stored_scores import Outside
+from search.scoring.resources import Resources
+from search.storage.leadership import locked_for
 from search.storage.store import Store
 from search.study.study import LoadedStudy
+from search.workers.in_process import InProcess
+from search.workers.job import Job
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class DuelScorer:
         self, study: LoadedStudy, root: Path, observer: Observer, *, models_roots: Sequence[Path], device: str
     ) -> None:
         self._study, self._root = study, root
-        self._bench = Bench(study, models_roots, device, root)
+        self._bench = Resources(study, models_roots, device, root)
         self._observer = observer
 
     def check(self) -> None:
@@ -88,7 +91,7 @@ class DuelScorer:
             search.errors.SearchStoppedError: One of them cannot be scored; the others' answers are kept.
             StoreError: Another process holds this duel, or its store is another study's.
         """
-        with only_one(self._root, "duel"):
+        with locked_for((self._root / ".lock",), "duel"):
             store = Store(StudyFolder(self._root).store_url(self._study), self._study)
             self._bench.use(store)
             _ = self._bench.sets
@@ -119,9 +122,12 @@ class DuelScorer:
     def _one(self, store: Store, name: str, recipe: Recipe, number: int, family: str, seed: int) -> Scored:
         """Score a recipe with one seed, or recall what it scored; under the same key as a search's verdict."""
         reporter = Reporter(self._study.file.study, self._study.digest())
-        outside = Outside(store, self._bench, reporter, self._observer, lambda: None)
         own = None if seed == self._study.file.search.seed else seed
-        return outside.score(name, recipe, "test", number, family, seed=own)
+        job = Job(name, number, recipe, "test", len(self._bench.questions("test")), family, own)
+        pool = InProcess(lambda: self._bench.scorer)
+        ((_, scored, times),) = scored_outside(pool, store, [job], self._bench.questions)
+        self._observer.scored(reporter.outside(job, scored, times))
+        return scored
 
     def _seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """Return the study's seed, and more where the recipe draws masks: those of a search's verdict."""

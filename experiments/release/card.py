@@ -13,7 +13,7 @@ from experiments.score_tables import parents_against_winner, to_markdown
 from merge.methods import get_method
 from merge.output.model_card import as_text, fenced
 from merge.recipe.schema import Recipe
-from search.results.outcome import Verdict
+from search.results.verdict import Verdict
 from search.study.study import LoadedStudy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

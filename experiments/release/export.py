@@ -115,7 +115,7 @@ def _check_parents(folder: StudyFolder, study: LoadedStudy, merger: Merger) -> N
     if study.file.store is None and not (folder.root / "study.db").is_file():
         typer.echo("note: the study's store is not here, so that its parents are taken as they are")
         return
-    pinned = Store(folder.store_url(study), study, joining=True).pinned("parents")
+    pinned = Store(folder.store_url(study), study, existing=True).pinned("parents")
     known = pinned if isinstance(pinned, dict) else {}
     changed = [name for name, now in merger.fingerprints().items() if known.get(name, now) != now]
     if changed:

@@ -27,7 +27,7 @@ from merge.execution.live_state import destinations
 from merge.live_model import load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe, load_recipes
-from search.results.outcome import Verdict
+from search.results.verdict import Verdict
 from search.storage.store import Store
 from search.study.study import LoadedStudy, load_study
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from experiments.report.depth import Curve
 from experiments.report.importance import Importances
 from experiments.report.study_facts import Scoring
-from search.results.outcome import FrontPoint, Masks
+from search.results.verdict import FrontPoint, Masks
 
 PALETTE = ("#0b7a75", "#d1603d", "#5b6abf", "#b8860b", "#8e4585", "#4d8b31", "#3f88c5", "#a3333d")
 """One colour per family or curve, distinct on white and on dark grey."""

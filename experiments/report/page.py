@@ -24,7 +24,7 @@ from experiments.report.study_facts import Scoring, StudyFacts, gather_facts
 from experiments.report.tables import score_table, write_tables
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
-from search.results.outcome import Verdict
+from search.results.verdict import Verdict
 
 MAX_QUESTIONS = 10
 """Questions per task that the page shows as won, and as many as lost; the table has all."""

@@ -13,8 +13,8 @@ from evals.scores.results import Results
 from evals.tasks.sampling import Leaf
 from experiments.report.study_facts import StudyFacts
 from merge.errors import MergeError
-from search.results.outcome import Comparison, TaskComparison
-from search.scoring.resources import Bench
+from search.results.verdict import Comparison, TaskComparison
+from search.scoring.resources import Resources
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 
@@ -171,7 +171,7 @@ def _values(results: Results, label: str, metric: str) -> "pd.Series[float]":
 def _texts(facts: StudyFacts, data: Path | None) -> tuple[dict[tuple[str, str], QuestionText], str]:
     """Return the texts of the test questions, or why there are none; reads the data, opens no model."""
     store = Store(facts.folder.store_url(facts.study), facts.study)
-    bench = Bench(facts.study if data is None else _asked_from(data, facts.study), (), "cpu", facts.folder.root)
+    bench = Resources(facts.study if data is None else _asked_from(data, facts.study), (), "cpu", facts.folder.root)
     bench.use(store)
     try:
         texts = dict(_found_texts(bench))
@@ -185,7 +185,7 @@ def _texts(facts: StudyFacts, data: Path | None) -> tuple[dict[tuple[str, str], 
     return texts, f"{missing} of the test questions are not in the data" if missing else ""
 
 
-def _found_texts(bench: Bench) -> Iterator[tuple[tuple[str, str], QuestionText]]:
+def _found_texts(bench: Resources) -> Iterator[tuple[tuple[str, str], QuestionText]]:
     """Go through the test questions that the data hold, wherever in their split they stand."""
     leaves = {task.name: task for task in bench.tasks}
     for question in bench.questions("test"):

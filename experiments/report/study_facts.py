@@ -6,7 +6,8 @@ from pathlib import Path
 
 from evals.scores.results import Cost, Results
 from experiments.study_folder.folder import StudyFolder, read_verdict
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 from search.storage.replay import replay
 from search.study.study import LoadedStudy
 

@@ -34,7 +34,8 @@ from experiments.running.places import Place
 from experiments.running.progress import Progress, phase_of
 from experiments.running.renderer import AbstractRenderer
 from experiments.study_folder.verdict_text import judgement
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 
 
 @dataclass

@@ -13,8 +13,8 @@ from experiments.report.page import write_report
 from experiments.study_folder.folder import StudyFolder
 from experiments.study_folder.versions import library_versions
 from experiments.tracking import MlflowMirror
-from search.company import Nobody as NullObserver
-from search.results.outcome import Observer, Outlook, TrialRecord, Verdict
+from search.results.observer import NullObserver, Observer, Outlook, TrialRecord
+from search.results.verdict import Verdict
 from search.study.study import LoadedStudy
 
 

@@ -15,7 +15,8 @@ from experiments.running.places import Place
 from experiments.running.progress import PHASES, Phase, Progress, duration, why
 from experiments.running.renderer import AbstractRenderer
 from experiments.running.verdict_screen import print_places, print_verdict
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 
 WIDEST = 120
 """Columns that the panel takes at most."""

@@ -10,7 +10,8 @@ from experiments.running.places import Place
 from experiments.running.progress import RECENT, Progress, duration, shown_scores, why
 from experiments.running.renderer import AbstractRenderer
 from experiments.running.verdict_screen import print_places, print_verdict
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 
 SCORES = 4
 """Scores that stand beside the objective; a study of more tasks than that shows the objective alone."""

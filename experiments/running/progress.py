@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from search.results.outcome import Outlook, TrialRecord
+from search.results.observer import Outlook, TrialRecord
 
 Phase = Literal["baselines", "trials", "finalists", "test"]
 PHASES: tuple[Phase, ...] = ("baselines", "trials", "finalists", "test")

@@ -10,7 +10,8 @@ from typing_extensions import override
 from experiments.running.places import Place
 from experiments.running.renderer import AbstractRenderer
 from experiments.running.verdict_screen import print_verdict
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 
 
 @dataclass

@@ -15,7 +15,8 @@ from experiments.running.places import Place
 from experiments.running.plain import PlainRenderer
 from experiments.running.quiet import QuietRenderer
 from experiments.running.renderer import AbstractRenderer
-from search.results.outcome import Observer, Outlook, TrialRecord, Verdict
+from search.results.observer import Observer, Outlook, TrialRecord
+from search.results.verdict import Verdict
 
 NAMES = ("auto", "panel", "plain", "quiet", "json")
 

@@ -16,9 +16,10 @@ from experiments.running.renderers import make_renderer
 from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_page
 from experiments.tracking import tracking_uri
 from merge.recipe.schema import Recipe
-from search.results.outcome import Observer, Verdict
+from search.loop.run import run_search
+from search.results.observer import Observer
+from search.results.verdict import Verdict
 from search.study.study import LoadedStudy
-from search.workers import run_search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,7 @@ def run(
     patience: int | None = None,
     workers: int | None = None,
     ray: bool | str = False,
+    take_over: bool = False,
     search_on_test: bool = False,
     device: str = "cpu",
     models_roots: Sequence[str | Path] | None = None,
@@ -81,6 +83,7 @@ def run(
         patience: Ask for no more candidates after so many without a new best.
         workers: Processes of this host, each with a model.
         ray: Score trials in Ray actors: True for a Ray started here, or the address of a cluster (``auto``, HOST:PORT).
+        take_over: Lead also a study that a process of another host led, which is gone.
         search_on_test: Search on test questions, which is refused otherwise.
         device: Where models run: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         models_roots: Folders in which model names are looked up, besides ``MERGESEARCH_MODELS`` and the user's cache.
@@ -112,6 +115,7 @@ def run(
         models_roots=roots,
         device=device,
         ray="local" if ray is True else ray or None,
+        take_over=take_over,
         progress=progress,
     )
 
@@ -123,6 +127,7 @@ def run_loaded(
     models_roots: Sequence[Path],
     device: str,
     ray: str | None = None,
+    take_over: bool = False,
     progress: str | Observer = "auto",
 ) -> FinishedStudy:
     """Run a loaded study to its verdict; see `run`.
@@ -133,6 +138,7 @@ def run_loaded(
         models_roots: All folders in which model names are looked up.
         device: Where models run.
         ray: Address of a Ray cluster, ``local`` to start one; None for processes of this host.
+        take_over: Lead also a study that a process of another host led, which is gone.
         progress: How it is shown.
     """
     if ray in (None, "local"):  # the nodes of a cluster may have what this host has not
@@ -159,6 +165,7 @@ def run_loaded(
             device=device,
             say=renderer.note,
             ray=ray,
+            take_over=take_over,
         )
     finally:
         renderer.close()

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from experiments.running.places import Place, place_lines
 from experiments.study_folder.verdict_text import judgement
-from search.results.outcome import Comparison, Verdict
+from search.results.verdict import Comparison, Verdict
 
 STYLES: Mapping[str, str] = {"better": "green", "worse": "red"}
 WIDE = 200

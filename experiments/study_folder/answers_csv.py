@@ -17,7 +17,7 @@ from math import isnan
 from pathlib import Path
 
 from experiments.atomic_files import sync_folder, write_text_atomically
-from search.results.outcome import TrialRecord
+from search.results.observer import TrialRecord
 
 COLUMNS = ("name", "part", "task", "leaf", "question", "metric", "value", "weight")
 

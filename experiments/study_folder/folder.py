@@ -14,7 +14,8 @@ from experiments.study_folder.answers_csv import AnswersFile
 from experiments.study_folder.trials_csv import TrialsFile
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.documents import one_line
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 from search.storage.store import default_url
 from search.study.study import LoadedStudy, parse_study
 

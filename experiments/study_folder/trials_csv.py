@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.atomic_files import write_text_atomically
 from experiments.score_tables import to_csv, trials_table
-from search.results.outcome import TrialRecord
+from search.results.observer import TrialRecord
 
 _LEFT_OUT = ("results", "recipe_yaml")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from evals.scores.statistics import Interval
-from search.results.outcome import Comparison, TaskComparison, Verdict
+from search.results.verdict import Comparison, TaskComparison, Verdict
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from evals.scores.results import Results
 from experiments.tracking.names import batches, safely_named
-from search.results.outcome import TrialRecord
+from search.results.observer import TrialRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -13,7 +13,8 @@ from experiments.tracking.mirror_index import Mirrored
 from experiments.tracking.mlflow_store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store
 from experiments.tracking.names import safe_name
 from merge.output.model_card import as_text
-from search.results.outcome import TrialRecord, Verdict
+from search.results.observer import TrialRecord
+from search.results.verdict import Verdict
 
 DIGEST = "mergesearch.digest"
 ALIAS = "best"

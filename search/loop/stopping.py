@@ -1,28 +1,28 @@
 """When a search asks for no more candidates."""
 
-from search.results.search_state import Standing
+from search.results.search_state import SearchState
 from search.samplers import SamplerContext, chosen_sampler
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 
 
-def reason_to_stop(study: LoadedStudy, store: Store, standing: Standing, seconds: float) -> str | None:
+def reason_to_stop(study: LoadedStudy, state: SearchState, left: int | None, seconds: float) -> str | None:
     """Return why no more candidates are asked for; None to go on.
 
     Args:
         study: The study.
-        store: What is done.
-        standing: How it stands.
+        state: What is done.
+        left: Candidates that a search of each one once still has; None for another search.
         seconds: Since this run began to ask.
     """
-    settings, done = study.file.search, len(store.finished())
+    settings, done = study.file.search, state.trials
     if done >= settings.trials:
         return f"the budget of {settings.trials} trials is spent"
     if settings.max_hours is not None and seconds > 3600 * settings.max_hours:
         return f"{settings.max_hours:g} hours were up after {done} trials"
-    if settings.patience is not None and standing.idle >= settings.patience:
-        return f"no new best in {standing.idle} trials, after {done}"
-    if candidates_left(study, store) == 0:
+    if settings.patience is not None and state.idle >= settings.patience:
+        return f"no new best in {state.idle} trials, after {done}"
+    if left == 0:
         return f"all {study.space.count()} candidates of the space were asked for"
     return None
 

@@ -14,14 +14,13 @@ from search.storage.store import Store
 from search.study.study import LoadedStudy
 
 
-def prepare_proposals(study: LoadedStudy, store: Store, warm: Warm | None, *, leads: bool = True) -> None:
+def prepare_proposals(study: LoadedStudy, store: Store, warm: Warm | None) -> None:
     """Set a store's sampler, and line up what is to be asked first: warm starts, then the middle of every family.
 
     Args:
         study: The study.
         store: Its store.
         warm: What the study begins with, where it was read already.
-        leads: Whether this process leads the study; the others leave the line as it is.
 
     Raises:
         StudyError: A warm start does not fit.
@@ -32,12 +31,10 @@ def prepare_proposals(study: LoadedStudy, store: Store, warm: Warm | None, *, le
     memo: dict[str, Any] = {}
     seed = study.file.search.seed
     store.trials.sampler = PerTrialSampler(lambda own: make_proposal(study, begun, memo, seed=own), seed)
-    if not leads:
-        return
     families = study.space.families.values()
     middles = [study.space.parameters(family.name, family.middle()) for family in families]
     for parameters in (*begun.first, *middles):
-        store.trials.enqueue_trial(dict(parameters), skip_if_exists=True)
+        store.enqueue(parameters)
 
 
 def make_proposal(study: LoadedStudy, warm: Warm, memo: dict[str, Any], *, seed: int) -> BaseSampler:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from merge.recipe.schema import Recipe
-from search.results.outcome import Failed, Part, Scored, TrialRecord
+from search.results.observer import TrialRecord
+from search.results.outcome import Failed, Scored
 from search.space.search_space import Candidate
+from search.workers.job import Job
 
 
 class _Trial(TrialRecord):
@@ -44,25 +45,16 @@ class Reporter:
     study: str
     study_id: str
 
-    def outside(
-        self,
-        name: str,
-        recipe: Recipe,
-        scored: Scored,
-        *,
-        part: Part,
-        number: int,
-        family: str,
-        times: Mapping[str, Any],
-    ) -> TrialRecord:
+    def outside(self, job: Job, scored: Scored, times: Mapping[str, Any]) -> TrialRecord:
         """Return the record of a baseline, or of a finalist, which has a family."""
+        recipe = job.plain()
         return TrialRecord(
             study=self.study,
             study_id=self.study_id,
-            number=number,
-            name=name,
-            family=family,
-            kind="finalist" if family else "baseline",
+            number=job.number,
+            name=job.name,
+            family=job.family,
+            kind="finalist" if job.family else "baseline",
             params={},
             metrics=scored.metrics(),
             recipe_yaml=recipe.to_yaml(),
@@ -71,7 +63,7 @@ class Reporter:
             started=times["started"],
             ended=times["ended"],
             parts=scored.seconds.as_dict(),
-            part=part,
+            part=job.part,
             results=scored.results,
         )
 

@@ -1,4 +1,4 @@
-"""The judge: writes a recipe into a live model and has it answer a set of questions, racing if asked to."""
+"""Scores candidates: writes a recipe into a live model and has it answer a set of questions, racing if asked to."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,14 @@ from evals.errors import ScoringError, ran_out_of_memory
 from evals.evaluation import Evaluation
 from evals.scores.results import Results, merge_results
 from evals.tasks.sampling import Question
-from merge.errors import MergeError
+from merge.errors import MergeError, RecipeError
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.objective.objective import Objective
 from search.objective.racing import Race
 from search.results.outcome import Failed, Part, Scored, Seconds
 from search.scoring.live_models import LiveModels
+from search.workers.job import Job, Rivals
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,7 @@ class Stage:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Rivals:
-    """Whom a candidate races against.
-
-    Attributes:
-        race: The stopping rule.
-        answers: Answers of the best so far; of everyone on a Pareto front.
-        rung: Whether the first of two stages may stop a candidate.
-    """
-
-    race: Race
-    answers: Sequence[pd.DataFrame]
-    rung: bool = True
-
-
-class Judge:
+class CandidateScorer:
     """Scores recipes on live models.
 
     Args:
@@ -80,31 +66,23 @@ class Judge:
         self._seed = seed
         self._unchanged = unchanged
 
-    def score(
-        self,
-        recipe: Recipe,
-        part: Part,
-        rivals: Rivals | None = None,
-        *,
-        seed: int | None = None,
-        between: Callable[[], None] | None = None,
-    ) -> Scored | Failed:
+    def score(self, job: Job, between: Callable[[], None] | None = None) -> Scored | Failed:
         """Score a recipe on a part.
 
         Args:
-            recipe: A plain recipe.
-            part: Which questions.
-            rivals: Whom it races against; None to ask all questions whatever the answers.
-            seed: Seed of random masks, where it is not the study's.
+            job: The recipe, the part, whom it races against, and the seed of its masks.
             between: Called after every block of questions but the last; it may raise to end the scoring.
 
         Returns:
             The scores, or why there are none: a NaN, an overflow or a lack of memory is a value, not an error.
         """
-        own = self._seed if seed is None else seed
+        try:
+            recipe = job.plain()
+        except RecipeError as error:
+            return Failed(str(error).splitlines()[0], type(error).__name__)
         self._unchanged()
         try:
-            outcome = self._score(recipe, self.stages(part), rivals, own, between)
+            outcome = self._score(recipe, job, between)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
@@ -114,25 +92,19 @@ class Judge:
         self._unchanged()
         return outcome
 
-    def _score(
-        self,
-        recipe: Recipe,
-        stages: Sequence[Stage],
-        rivals: Rivals | None,
-        seed: int,
-        between: Callable[[], None] | None,
-    ) -> Scored | Failed:
+    def _score(self, recipe: Recipe, job: Job, between: Callable[[], None] | None) -> Scored | Failed:
+        seed = self._seed if job.seed is None else job.seed
         try:
             start = time.perf_counter()
             live = self._models.of(recipe)
             self._merger.merge_live(recipe, live.model, seed=seed)
             weights_changed(live.scorer)
             merged = time.perf_counter()
-            asked = _ask(live.scorer, stages, rivals, between)
+            asked = _ask(live.scorer, self.stages(job.part), job.rivals, between)
         except (MergeError, ScoringError) as error:
             return Failed(str(error).strip() or type(error).__name__, type(error).__name__)
         seconds = Seconds(merge=merged - start, score=time.perf_counter() - merged)
-        results = replace(asked.results, answers=_as_stored(asked.results.answers))
+        results = replace(asked.results, answers=_as_stored(asked.results.answers), items=(), aggregate=None)
         value, values = asked.objective.value(results), asked.objective.values(results)
         return Scored(results, value, asked.stopped_after, seconds, values, asked.behind)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from evals.cache.disk_cache import file_digest
 from merge.merger import Merger
 from search.errors import StoreError
-from search.storage.store import Store
+from search.storage.pins import Pins
 
 BESIDE = (
     "config.json",
@@ -20,6 +20,8 @@ BESIDE = (
     "chat_template.jinja",
 )
 """Files of a model folder that decide what its weights answer."""
+PARENT_PINS = ("parents", "parent_files")
+"""Names under which their hashes are pinned: of weights, and of the files beside them."""
 REMEDY = "restore that model, or start a new study"
 
 
@@ -38,14 +40,14 @@ class Parents:
 
     Args:
         merger: Has the parents open.
-        store: Pins their hashes.
+        pins: Has their hashes.
     """
 
-    def __init__(self, merger: Merger, store: Store) -> None:
+    def __init__(self, merger: Merger, pins: Pins) -> None:
         self._merger = merger
         self._seen = self._look()
-        store.pin("parents", {name: found.weights for name, found in self._seen.items()}, REMEDY)
-        store.pin("parent_files", {name: dict(found.beside) for name, found in self._seen.items()}, REMEDY)
+        pins.pin(PARENT_PINS[0], {name: found.weights for name, found in self._seen.items()}, REMEDY)
+        pins.pin(PARENT_PINS[1], {name: dict(found.beside) for name, found in self._seen.items()}, REMEDY)
 
     def check(self) -> None:
         """Look at the files; those of models that were opened since are taken as they are.

@@ -1,4 +1,4 @@
-"""The bench: opens what a study needs, no sooner than it is needed, and pins it in the store.
+"""The resources of a study: opens what it needs, no sooner than it is needed, and pins it in the store.
 
 What was asked of whom is fixed at the first start (tasks, question sets, hashes of the parents). A later start
 takes it from the store, so that a finished study is reported without opening a model, and refuses to go on when
@@ -25,17 +25,17 @@ from search.hardware import free_memory
 from search.objective.objective import Objective, Term, terms_of
 from search.objective.rung import climbs, on_the_rung, rung_objective
 from search.results.outcome import Part
-from search.scoring.candidate_scorer import Judge, Stage
+from search.scoring.candidate_scorer import CandidateScorer, Stage
 from search.scoring.live_models import LiveModels
-from search.scoring.parent_check import Parents
-from search.storage.store import Store
+from search.scoring.parent_check import PARENT_PINS, Parents
+from search.storage.pins import FixedPins, Pins
 from search.study.study import LoadedStudy
 
-SHELF = "parents"
-"""Folder below a study's in which the processes of a host share folded adapters while it runs."""
+SHARED_PARENTS = "parents"
+"""Folder below a study's in which the scorers of a host share folded adapters while it runs."""
 
 
-class Bench:
+class Resources:
     """Everything that scoring a study's candidates needs.
 
     Args:
@@ -50,11 +50,11 @@ class Bench:
         self, study: LoadedStudy, models_roots: Sequence[Path], device: str, folder: Path, share: int = 1
     ) -> None:
         self._study = study
-        self._kept: Store | None = None
+        self._kept: Pins | None = None
         self._roots = models_roots
         self._device = device
         self._share = share
-        self._shelf = folder / SHELF
+        self._shelf = folder / SHARED_PARENTS
         self._prompts = DiskCache(folder / "prompts", waiting=True)
         self._spaces = study.space.families
         self.recipes: tuple[Recipe, ...] = tuple(f.recipe(f.middle()) for f in self._spaces.values())
@@ -70,22 +70,28 @@ class Bench:
 
     def let_go(self) -> None:
         """Let go of parents and models, which are opened again when they are needed."""
-        for opened in ("judge", "merger"):
+        for opened in ("scorer", "parents", "merger"):
             self.__dict__.pop(opened, None)
 
     def tidy(self) -> None:
         """Delete the parents that the processes of this host shared; who still maps them keeps them."""
         shutil.rmtree(self._shelf, ignore_errors=True)
 
-    def use(self, store: Store) -> None:
-        """Keep what is fixed at the first start in this store, and take it from there later."""
-        self._kept = store
+    def use(self, pins: Pins) -> None:
+        """Record there what is fixed at the first start, and take it from there later."""
+        self._kept = pins
         self._prompts.settle()
 
+    def pin(self, place: str) -> FixedPins:
+        """Pin all that scorers are held to, and return it; parents and models are let go of again."""
+        _ = self.objective, self.sets, self.parents
+        self.let_go()
+        return FixedPins(place, {key: self._pins.pinned(key) for key in ("objective", "questions", *PARENT_PINS)})
+
     @property
-    def _store(self) -> Store:
+    def _pins(self) -> Pins:
         if self._kept is None:
-            raise RuntimeError("Bench.use must be called before anything is scored")
+            raise RuntimeError("Resources.use must be called before anything is scored")
         return self._kept
 
     @cached_property
@@ -103,20 +109,20 @@ class Bench:
     @cached_property
     def objective(self) -> Objective:
         """Return the objective, from the store where the study has begun."""
-        pinned = self._store.pinned("objective")
+        pinned = self._pins.pinned("objective")
         if isinstance(pinned, list):
             return Objective(tuple(Term(**term) for term in pinned))
         terms = terms_of(self.tasks)
-        self._store.pin("objective", [asdict(term) for term in terms], "use the version that began it")
+        self._pins.pin("objective", [asdict(term) for term in terms], "use the version that began it")
         return Objective(terms)
 
     @cached_property
     def sets(self) -> QuestionSets:
         """Return the disjoint question sets, from the store where the study has begun."""
-        pinned = self._store.pinned("questions")
+        pinned = self._pins.pinned("questions")
         if isinstance(pinned, str):
             return self._allowed(QuestionSets.from_json(pinned))
-        self._store.pin("questions", self._drawn.to_json(), "restore the data")
+        self._pins.pin("questions", self._drawn.to_json(), "restore the data")
         return self._drawn
 
     @cached_property
@@ -131,13 +137,18 @@ class Bench:
         return merger
 
     @cached_property
-    def judge(self) -> Judge:
-        """Return the judge, which makes live models as candidates need them."""
-        merger, seed = self.merger, self._study.file.search.seed
-        parents = Parents(merger, self._store)
+    def parents(self) -> Parents:
+        """Return what holds the parents to what they were."""
+        return Parents(self.merger, self._pins)
+
+    @cached_property
+    def scorer(self) -> CandidateScorer:
+        """Return the scorer, which makes live models as candidates need them."""
+        merger, parents, seed = self.merger, self.parents, self._study.file.search.seed
         tokenizer = load_tokenizer(merger, self.recipes[0])
         models = LiveModels(merger, tokenizer, self._device, engine=self._study.file.evaluate.engine)
-        return Judge(merger, models, partial(self._stages, tokenizer), self.objective, seed, parents.check)
+        stages = partial(self._stages, tokenizer)
+        return CandidateScorer(merger, models, stages, self.objective, seed, parents.check)
 
     @property
     def rung(self) -> Objective | None:
@@ -215,5 +226,5 @@ class Bench:
     def _verified(self, part: Part) -> tuple[Question, ...]:
         """Return the questions of a part, after making sure that the data still hold the same ones."""
         again = self._drawn.to_json()
-        self._store.pin("questions", again, "the data changed: restore it, or start a new study")
+        self._pins.pin("questions", again, "the data changed: restore it, or start a new study")
         return self.questions(part)

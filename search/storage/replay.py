@@ -5,11 +5,13 @@ from pathlib import Path
 from evals.tasks.sampling import QuestionSets
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
-from search.results.outcome import Failed, Observer, Scored
+from search.results.observer import Observer
+from search.results.outcome import Failed, Scored
 from search.results.trial_records import Reporter
 from search.storage.codec import unpack
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
+from search.workers.job import Job
 
 
 def replay(study: LoadedStudy, folder: Path, observer: Observer) -> int:
@@ -30,17 +32,8 @@ def replay(study: LoadedStudy, folder: Path, observer: Observer) -> int:
     for record in store.outside():
         recipe = Recipe.from_mapping(record["recipe"], place=f"store {url}: {record['name']}")
         scored = unpack(record, questions[record["part"]])
-        observer.scored(
-            reporter.outside(
-                record["name"],
-                recipe,
-                scored,
-                part=record["part"],
-                number=record["number"],
-                family=record["family"],
-                times=record,
-            )
-        )
+        job = Job(record["name"], record["number"], recipe, record["part"], family=record["family"])
+        observer.scored(reporter.outside(job, scored, record))
         count += 1
     for frozen, record in store.records(store.finished()):
         outcome: Scored | Failed = (

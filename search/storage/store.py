@@ -2,36 +2,40 @@
 
 Two Optuna studies share the storage. ``NAME`` holds the trials, as samplers and optuna-dashboard read them;
 ``NAME.scores`` holds what was scored outside the search: baselines, finalists, and both on the test questions.
+
+Every verb that writes is idempotent, so that it can be repeated when the storage was away half-way through it.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage, get_storage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from evals.tasks.sampling import Question
-from search.archive import BATCH, Archive
-from search.claims import Claims
 from search.errors import StoreError
-from search.lean import LeanStorage
-from search.locks import JournalLock, across_hosts, make_lock
-from search.patience import Patience, said, shown
 from search.results.outcome import Failed, Part, Scored
 from search.samplers import LEARNED
+from search.storage.answers import BATCH, AnswerTable
 from search.storage.codec import RECORD, pack, unpack
-from search.storage.write_ahead import WriteAhead, settling
+from search.storage.leadership import Term
+from search.storage.opening import open_storage
+from search.storage.pins import plain, refuse_change
+from search.storage.waiting import StorageWaiter, reason_of, shown
+from search.storage.write_ahead import settling
 from search.study.study import FREE, LoadedStudy, completed, differences
 
 _IDENTITY = "identity"
+T = TypeVar("T")
 
 
 class Store:
@@ -40,12 +44,11 @@ class Store:
     Args:
         url: An Optuna storage URL, or ``journal:FILE``.
         study: The study that runs on it.
-        joining: Another process leads the study; the data may be in another place on this host.
-        patience: Waits for a storage that is locked or away; by default for a minute and in silence.
+        existing: The study must be there already; its data may be in another place on this host.
+        waiter: Waits for a storage that is locked or away; by default for a minute and in silence.
 
     Attributes:
         trials: The Optuna study of the trials.
-        claims: Gives them out.
 
     Raises:
         StoreError: The storage cannot be opened, or its study of this name is another one.
@@ -53,54 +56,51 @@ class Store:
     """
 
     def __init__(
-        self, url: str, study: LoadedStudy, *, joining: bool = False, patience: Patience | None = None
+        self, url: str, study: LoadedStudy, *, existing: bool = False, waiter: StorageWaiter | None = None
     ) -> None:
         self.url = shown(url)
         name = study.file.study
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._patience = patience or Patience(f"store {self.url}")
+        self._wait = waiter or StorageWaiter(f"store {self.url}")
         try:
-            storage = self._opened(url)
-            if joining:
-                optuna.load_study(study_name=name, storage=storage)
-            self.trials = optuna.create_study(
-                study_name=name, storage=storage, directions=["maximize"] * study.objectives(), load_if_exists=True
-            )
-            self._scores = optuna.create_study(
-                study_name=f"{name}.scores", storage=storage, direction="maximize", load_if_exists=True
-            )
+            opened = self._wait.opening(lambda: open_storage(url))
+            self._storage = get_storage(opened)
+            if existing:
+                self._wait.opening(lambda: optuna.load_study(study_name=name, storage=self._storage))
+            self.trials = self._made(name, study.objectives())
+            self._scores = self._made(f"{name}.scores", 1)
+            self._study_id = self._storage.get_study_id_from_name(name)
         except KeyError:
-            raise StoreError(
-                f"store {self.url}: holds no study '{name}' yet; start 'mergesearch search' first"
-            ) from None
+            raise self._nothing_yet(name) from None
         except (OptunaError, SQLAlchemyError, OSError, ImportError, ValueError) as error:
-            raise StoreError(f"store {self.url}: cannot be opened: {said(error)}") from None
-        self._archive = Archive(storage)
+            raise StoreError(f"store {self.url}: cannot be opened: {reason_of(error)}") from None
+        engine = opened.engine if isinstance(opened, RDBStorage) else None
+        self._engine = engine
+        self._term = None if engine is None else Term(engine, name, f"store {self.url}")
+        self._answers = AnswerTable(self._storage, engine, self._id_of, self._check_term)
         self._settle = settling(url)
-        lock = make_lock(url, storage, name)
-        self.claims = Claims(self.trials, lock, far=across_hosts(url), patience=self._patience)
-        self._claim(study, elsewhere=joining)
-        self._known = {
-            (r["part"], r["digest"]): r for r in (t.user_attrs[RECORD] for t in self._scores.get_trials(deepcopy=False))
-        }
+        self._check_identity(study, existing=existing)
+        scored = self._wait(lambda: self._scores.get_trials(deepcopy=False))
+        self._outside = {(r["part"], r["digest"]): r for r in (trial.user_attrs[RECORD] for trial in scored)}
 
-    def _opened(self, url: str) -> BaseStorage:
-        storage = self._patience(lambda: _open(url), opening=True)
-        self._patience.over(storage)
-        return storage
+    def _made(self, name: str, objectives: int) -> optuna.Study:
+        directions = [StudyDirection.MAXIMIZE] * objectives
+        make = partial(optuna.create_study, storage=self._storage, directions=directions, load_if_exists=True)
+        return self._wait.opening(lambda: make(study_name=name))
 
-    def _claim(self, study: LoadedStudy, *, elsewhere: bool) -> None:
+    def _nothing_yet(self, name: str) -> StoreError:
+        return StoreError(f"store {self.url}: holds no study '{name}' yet; start 'mergesearch search' first")
+
+    def _check_identity(self, study: LoadedStudy, *, existing: bool) -> None:
         mine = study.identity()
-        theirs = self.trials.user_attrs.get(_IDENTITY)
-        if theirs is None and elsewhere:
-            raise StoreError(
-                f"store {self.url}: holds no study '{study.file.study}' yet; start 'mergesearch search' first"
-            )
+        theirs = self.pinned(_IDENTITY)
+        if theirs is None and existing:
+            raise self._nothing_yet(study.file.study)
         if theirs is None:
-            self.trials.set_user_attr(_IDENTITY, mine)
+            self._wait(lambda: self.trials.set_user_attr(_IDENTITY, mine))
             return
         changes = list(differences(completed(theirs), mine))
-        if elsewhere:
+        if existing:
             changes = [c for c in changes if not c.startswith(("evaluate.data:", "evaluate.include_path:"))]
         if changes:
             raise StoreError(
@@ -110,28 +110,62 @@ class Store:
                 + f"; choose another study name or another --out, or restore the file ({', '.join(FREE)} may change)"
             )
 
+    @contextmanager
+    def leading(self, *, take_over: bool = False) -> Iterator[None]:
+        """Lead the study: of all hosts, only this process writes to it.
+
+        Args:
+            take_over: Also where another host's process leads it, as far as the store knows; that one stops at its
+                next write.
+
+        Raises:
+            StoreError: Another host's process leads it.
+        """
+        term = self._term
+        if term is None:
+            yield
+            return
+        self._wait(lambda: term.begin(take_over=take_over))
+        try:
+            yield
+        finally:
+            term.end()
+
+    def _check_term(self, connection: Connection | None = None) -> None:
+        """Make sure that this process still leads the study, in a transaction where there is one."""
+        if self._term is None or self._engine is None:
+            return
+        if connection is not None:
+            self._term.check(connection)
+            return
+        with self._engine.connect() as own:
+            self._term.check(own)
+
     def pin(self, key: str, value: object, remedy: str) -> None:
         """Record a fact of the study once, such as the hashes of its parents, and refuse a later different one.
 
         Raises:
             StoreError: The store has another value.
         """
-        value = json.loads(json.dumps(value))
-        theirs = self.trials.user_attrs.get(key)
-        if theirs is None:
-            self.trials.set_user_attr(key, value)
-        elif theirs != value:
-            changes = list(differences(theirs, value))
-            raise StoreError(f"store {self.url}: {key} changed since the study began: {changes[0]}; {remedy}")
+        value, recorded = plain(value), self.pinned(key)
+        if recorded is None:
+            self._wait(lambda: self.trials.set_user_attr(key, value))
+        else:
+            refuse_change(f"store {self.url}", key, recorded, value, remedy)
 
     def pinned(self, key: str) -> object:
         """Return a pinned fact, None before it is pinned."""
-        return self.trials.user_attrs.get(key)
+        return self._wait(lambda: self.trials.user_attrs).get(key)
+
+    def note(self, key: str, value: object) -> None:
+        """Record a fact of the study that may change, such as how often its test questions were looked at."""
+        self._wait(lambda: self.trials.set_user_attr(key, plain(value)))
 
     def finished(self) -> list[FrozenTrial]:
         """Return the trials that are done, in the order of their numbers."""
         states = (TrialState.COMPLETE, TrialState.FAIL)
-        return [t for t in self.trials.get_trials(deepcopy=False, states=states) if RECORD in t.user_attrs]
+        done = self._wait(lambda: self.trials.get_trials(deepcopy=False, states=states))
+        return [trial for trial in done if RECORD in trial.user_attrs]
 
     def records(self, trials: Sequence[FrozenTrial]) -> Iterator[tuple[FrozenTrial, dict[str, Any]]]:
         """Go through finished trials and their records, a few of which are in memory at a time.
@@ -141,43 +175,71 @@ class Store:
         """
         for begin in range(0, len(trials), BATCH):
             some = trials[begin : begin + BATCH]
-            yield from zip(some, self._patience(partial(self._archive.read, some)), strict=True)
+            yield from zip(some, self._wait(partial(self._answers.read, some)), strict=True)
+
+    def ask(self, suggest: Callable[[optuna.Trial], T], in_flight: Collection[int] = ()) -> tuple[int, T]:
+        """Return the number of the next trial, and what ``suggest`` makes of it.
+
+        That is the first trial which runs and is not in flight: an earlier leader asked for it, or this one before
+        the storage went away. Otherwise it is a new one.
+
+        Args:
+            suggest: Has the sampler propose the trial's parameters.
+            in_flight: Numbers of the trials that scorers have.
+        """
+
+        def take() -> tuple[int, T]:
+            self._check_term()
+            trial = self._taken_up(in_flight) or self.trials.ask()
+            return trial.number, suggest(trial)
+
+        return self._wait(take)
+
+    def _taken_up(self, in_flight: Collection[int]) -> optuna.Trial | None:
+        running = self.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        left = next((trial.number for trial in running if trial.number not in in_flight), None)
+        return None if left is None else optuna.Trial(self.trials, self._id_of(left))
+
+    def _id_of(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def tell(
         self,
-        trial: optuna.Trial,
+        number: int,
         outcome: Scored | Failed,
-        told: Sequence[float],
-        record: Mapping[str, Any],
+        values: Sequence[float],
+        facts: Mapping[str, Any],
         questions: Sequence[Question],
-    ) -> bool:
-        """Finish a trial: its record first, then its state, so that a told trial always has its answers.
-
-        Returns:
-            Whether it was finished; a trial that was given to another process since is left to that.
+    ) -> None:
+        """Finish a trial: its record first, then its state, so that a finished trial always has its answers.
 
         Args:
-            trial: The trial.
+            number: Number of the trial; one that is finished is left as it is.
             outcome: What became of it.
-            told: Values for the sampler.
-            record: Plain facts worth keeping: recipe, times.
+            values: What the sampler learns from; empty for a failed trial.
+            facts: Plain facts worth keeping: recipe, times.
             questions: The questions of its part, in order.
+
+        Raises:
+            SearchStoppedError: Another process took the study over.
         """
         if isinstance(outcome, Failed):
-            more, state = {"reason": outcome.reason, "failure": outcome.kind}, TrialState.FAIL
+            record, state = {**facts, "reason": outcome.reason, "failure": outcome.kind}, TrialState.FAIL
         else:
-            more, state = pack(outcome, questions), TrialState.COMPLETE
-        return self._patience(lambda: self._finish(trial, {**record, **more}, told, state))
-
-    def _finish(self, trial: optuna.Trial, record: dict[str, Any], told: Sequence[float], state: TrialState) -> bool:
-        with self.claims.locked():
-            held = self.claims.holds(trial)
-            self.claims.release()
-            if held:
-                self._archive.keep(trial._trial_id, record)
-                self.trials.tell(trial, list(told) or None, state)
+            record, state = {**facts, **pack(outcome, questions)}, TrialState.COMPLETE
+        self._wait(lambda: self._finish(number, record, list(values) or None, state))
         self._settle()
-        return held
+
+    def _finish(self, number: int, record: Mapping[str, Any], values: list[float] | None, state: TrialState) -> None:
+        if self._storage.get_trial(self._id_of(number)).state.is_finished():
+            self._check_term()
+            return
+        self._answers.write(number, record)
+        self.trials.tell(number, values, state)
+
+    def enqueue(self, parameters: Mapping[str, Any]) -> None:
+        """Line up a candidate to ask for before the sampler proposes any, unless it was asked for already."""
+        self._wait(lambda: self.trials.enqueue_trial(dict(parameters), skip_if_exists=True))
 
     def learn(
         self, parameters: Mapping[str, Any], distributions: Mapping[str, Any], values: Sequence[float], note: str
@@ -189,58 +251,48 @@ class Store:
         known = create_trial(
             params=dict(parameters), distributions=dict(distributions), values=list(values), user_attrs={LEARNED: note}
         )
-        self._patience(lambda: None if note in self.learned() else self.trials.add_trial(known))
+        self._wait(lambda: None if note in self.learned() else self.trials.add_trial(known))
 
     def distinct(self) -> int:
         """Return the number of different candidates that were scored or that the samplers know."""
-        done = self.trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        states = (TrialState.COMPLETE, TrialState.FAIL)
+        done = self._wait(lambda: self.trials.get_trials(deepcopy=False, states=states))
         return len({json.dumps(trial.params, sort_keys=True) for trial in done})
 
     def learned(self) -> set[str]:
         """Return the names of the baselines that the samplers know."""
-        found = (t.user_attrs.get(LEARNED) for t in self.trials.get_trials(deepcopy=False))
+        found = (t.user_attrs.get(LEARNED) for t in self._wait(lambda: self.trials.get_trials(deepcopy=False)))
         return {name for name in found if isinstance(name, str)}
 
     def recall(self, part: Part, digest: str, questions: Sequence[Question]) -> tuple[Scored, Mapping[str, Any]] | None:
         """Return what a recipe scored on a part outside the search, if it was scored."""
-        record = self._known.get((part, digest))
+        record = self._outside.get((part, digest))
         return None if record is None else (unpack(record, questions), record)
+
+    def holds(self, part: Part, digest: str) -> bool:
+        """Tell whether a recipe was scored on a part outside the search."""
+        return (part, digest) in self._outside
 
     def outside(self) -> list[dict[str, Any]]:
         """Return the records of everything that was scored outside the search."""
-        return list(self._known.values())
+        return list(self._outside.values())
 
     def remember(
         self, part: Part, digest: str, scored: Scored, questions: Sequence[Question], record: Mapping[str, Any]
     ) -> None:
         """Keep what a recipe scored on a part outside the search."""
         packed = {**record, "part": part, "digest": digest, **pack(scored, questions)}
-        self._scores.add_trial(create_trial(value=scored.value, user_attrs={RECORD: packed}))
+        trial = create_trial(value=scored.value, user_attrs={RECORD: packed})
+
+        def add() -> None:
+            self._check_term()
+            self._scores.add_trial(trial)
+
+        self._wait(add)
         self._settle()
-        self._known[part, digest] = packed
+        self._outside[part, digest] = packed
 
 
 def default_url(folder: Path) -> str:
     """Return the store of a study that names none: ``study.db`` in its folder."""
     return f"sqlite:///{(folder / 'study.db').resolve()}"
-
-
-def _open(url: str) -> BaseStorage:
-    if url.startswith("journal:"):
-        file = url.removeprefix("journal:")
-        return JournalStorage(JournalFileBackend(file, lock_obj=JournalLock(Path(file))))
-    if url.startswith("sqlite"):
-        return LeanStorage(url, engine_kwargs={"connect_args": {"timeout": 3, "factory": WriteAhead}})
-    return LeanStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
-
-
-def _with_driver(url: str) -> str:
-    """Name psycopg 3 in a PostgreSQL URL that names no driver, unless only psycopg 2, SQLAlchemy's first, is there."""
-    stem, mark, rest = url.partition("://")
-    if stem not in ("postgresql", "postgres"):
-        return url
-    if find_spec("psycopg") is not None:
-        return f"postgresql+psycopg{mark}{rest}"
-    if find_spec("psycopg2") is None:
-        raise ImportError("PostgreSQL needs psycopg; install mergesearch[postgres]")
-    return f"postgresql{mark}{rest}"

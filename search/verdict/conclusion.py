@@ -8,16 +8,15 @@ import numpy as np
 
 from evals.scores.statistics import Interval
 from merge.methods import get_method
-from search.objective.constraints import Guard
+from merge.recipe.schema import Recipe
 from search.objective.pareto import front
 from search.objective.rung import Agreement
 from search.proposals.baselines import Baseline
-from search.results.outcome import Comparison, FrontPoint, Masks, Part, Scored, Verdict
-from search.results.search_state import Entry, distinct
-from search.scoring.resources import Bench
-from search.scoring.stored_scores import Outside
-from search.study.schema import SearchSection
+from search.results.outcome import Part, Scored
+from search.results.search_state import Entry, OutsideScores, SearchState, distinct
+from search.results.verdict import Comparison, FrontPoint, Masks, Verdict
 from search.verdict.finalists import best_parent, compare, name_winner, order_finalists
+from search.workers.job import Job
 
 MERGES = ("merge", "known")
 """Kinds of baselines that are finalists by right."""
@@ -31,11 +30,13 @@ class Ending:
         counts: Number of questions per part.
         reason: Why no more candidates were asked for.
         rung: How well the first rung ranks candidates; None for a study without one.
+        earlier_looks: How many earlier verdicts looked at the same test questions.
     """
 
     counts: Mapping[str, int]
     reason: str
     rung: Agreement | None = None
+    earlier_looks: int = 0
 
 
 def shown_together(alone: Mapping[str, Interval], again: Callable[[str, float], Interval]) -> set[str]:
@@ -66,43 +67,64 @@ def excludes_zero(interval: Interval) -> bool:
     return interval.low > 0 or interval.high < 0
 
 
-@dataclass
 class Conclusion:
     """Names the winner on the selection questions and judges it on the test questions.
 
     Finalists are the best trials and every merge among the baselines: those were not picked by their search score,
     and a search that found nothing better must say so.
 
-    Attributes:
-        settings: The study's search section.
-        bench: Objective and questions.
-        outside: Scores finalists and baselines.
+    Args:
+        state: What was scored in the search.
         baselines: The baselines.
-        guard: The constraints.
-        full: Every baseline, then every trial that answered all search questions.
+        counts: Number of questions per part.
     """
 
-    settings: SearchSection
-    bench: Bench
-    outside: Outside
-    baselines: Sequence[Baseline]
-    guard: Guard
-    full: Sequence[Entry]
+    def __init__(self, state: SearchState, baselines: Sequence[Baseline], counts: Mapping[str, int]) -> None:
+        self._rules, self._settings = state.rules, state.rules.settings
+        self._baselines = baselines
+        self._counts = counts
+        entries = state.entries[len(baselines) :]
+        self._all = [*state.entries[: len(baselines)], *sorted(entries, key=lambda entry: entry.number)]
 
-    def verdict(self, ending: Ending) -> Verdict:
-        """Score finalists, name the winner, and compare it with every baseline."""
-        finalists = self._finalists()
-        winner = self._winner(finalists)
-        number = self._number(finalists.index(winner))
-        tested = self.outside.score(winner.name, winner.recipe, "test", number, winner.family)
-        others = [baseline.name for baseline in self.baselines if baseline.name != winner.name]
-        opponents = {name: self._reference(name, "test") for name in others}
-        values = {name: scored.value for name, scored in opponents.items()}
-        strongest = best_parent(values, [b.name for b in self.baselines if b.kind == "parent"])
+    def selection_jobs(self) -> list[Job]:
+        """Return what is scored on the selection questions: finalists, and baselines that constraints refer to."""
+        jobs = [
+            Job(one.name, self._number(rank), one.recipe, "selection", self._counts["selection"], one.family)
+            for rank, one in enumerate(self._finalists)
+        ]
+        return jobs + ([self._reference(b, "selection") for b in self._baselines] if self._rules.guard.bounds else [])
+
+    def test_jobs(self, winner: Entry) -> list[Job]:
+        """Return what is scored on the test questions: the winner, the baselines, the winner with other masks."""
+        number = self._number(self._finalists.index(winner))
+        first = Job(winner.name, number, winner.recipe, "test", self._counts["test"], winner.family)
+        others = [self._reference(baseline, "test") for baseline in self._baselines if baseline.name != winner.name]
+        return [first, *others, *self._mask_jobs(first)]
+
+    def winner(self, scored: OutsideScores) -> Entry:
+        """Return the best finalist on the selection questions among those that hold the constraints there."""
+        finalists = {one.name: self._of("selection", one.recipe, scored) for one in self._finalists}
+        references: dict[str, Mapping[str, float]] = {}
+        guard = self._rules.guard
+        if guard.bounds:
+            references = {b.name: self._of("selection", b.recipe, scored).metrics() for b in self._baselines}
+        missed = {name: guard.violation(one.metrics(), references) for name, one in finalists.items()}
+        holding = [name for name in finalists if missed[name] == min(missed.values())]
+        searched = {entry.name: entry.value for entry in self._finalists}
+        chosen = name_winner({name: finalists[name].value for name in holding}, searched)
+        return next(entry for entry in self._finalists if entry.name == chosen)
+
+    def verdict(self, winner: Entry, scored: OutsideScores, ending: Ending) -> Verdict:
+        """Compare the winner with every baseline on the test questions."""
+        tested = self._of("test", winner.recipe, scored)
+        others = [baseline for baseline in self._baselines if baseline.name != winner.name]
+        opponents = {baseline.name: self._of("test", baseline.recipe, scored) for baseline in others}
+        values = {name: one.value for name, one in opponents.items()}
+        strongest = best_parent(values, [b.name for b in self._baselines if b.kind == "parent"])
         comparisons = self._compared(tested, opponents, strongest)
         directions = {name: score.higher_is_better for name, score in tested.results.scores.items()}
         columns = {winner.name: tested, **opponents}
-        scores = {name: self._table_column(scored) for name, scored in columns.items()}
+        scores = {name: self._table_column(one) for name, one in columns.items()}
         return Verdict(
             winner=winner.name,
             family=winner.family,
@@ -111,7 +133,7 @@ class Conclusion:
             digest=winner.recipe.digest(),
             search_value=winner.value,
             test_value=tested.value,
-            models=[b.name for b in self.baselines if b.kind in ("base", "parent")],
+            models=[b.name for b in self._baselines if b.kind in ("base", "parent")],
             best_parent=strongest,
             comparisons=tuple(sorted(comparisons, key=lambda comparison: comparison.opponent != strongest)),
             scores=scores,
@@ -119,16 +141,21 @@ class Conclusion:
             counts=ending.counts,
             ended=ending.reason,
             front=self._front(),
-            constraints=self.guard.check(tested.metrics(), scores),
-            masks=self._masks(winner, number),
+            constraints=self._rules.guard.check(tested.metrics(), scores),
+            masks=self._masks(winner, scored),
             rung=ending.rung,
+            earlier_looks=ending.earlier_looks,
         )
+
+    @staticmethod
+    def _of(part: Part, recipe: Recipe, scored: OutsideScores) -> Scored:
+        return scored[part, recipe.digest()]
 
     def _compared(self, tested: Scored, opponents: Mapping[str, Scored], strongest: str) -> list[Comparison]:
         """Compare the winner with everyone; best parent and merges, which the verdict stands on, also together."""
-        objective, seed = self.bench.objective, self.settings.seed
+        objective, seed = self._rules.objective, self._settings.seed
         found = compare(objective, tested, opponents, seed=seed)
-        headline = {strongest, *(b.name for b in self.baselines if b.kind in MERGES)}
+        headline = {strongest, *(b.name for b in self._baselines if b.kind in MERGES)}
         alone = {c.opponent: c.objective for c in found if c.opponent in headline}
 
         def again(name: str, level: float) -> Interval:
@@ -139,55 +166,52 @@ class Conclusion:
 
     @cached_property
     def _trials(self) -> list[Entry]:
-        return distinct(self.full[len(self.baselines) :])
+        return distinct(self._all[len(self._baselines) :])
 
+    @cached_property
     def _finalists(self) -> list[Entry]:
         """Return the best trials that hold the constraints, then the merges among the baselines."""
         by_name = {entry.name: entry for entry in self._trials}
         holding = {name: entry.value for name, entry in by_name.items() if entry.violation == 0}
-        if self.settings.objective == "pareto" and holding:
+        if self._settings.objective == "pareto" and holding:
             names = list(holding)
             best = front([by_name[name].values for name in names])
             holding = {names[place]: holding[names[place]] for place in best}
         values = holding or {name: -entry.violation for name, entry in by_name.items()}
-        merges = {b.name for b in self.baselines if b.kind in MERGES}
-        ranked = [by_name[name] for name in order_finalists(values, self.settings.finalists)]
-        return ranked + [entry for entry in self.full[: len(self.baselines)] if entry.name in merges]
+        merges = {b.name for b in self._baselines if b.kind in MERGES}
+        ranked = [by_name[name] for name in order_finalists(values, self._settings.finalists)]
+        return ranked + [entry for entry in self._all[: len(self._baselines)] if entry.name in merges]
 
-    def _winner(self, finalists: Sequence[Entry]) -> Entry:
-        """Return the best finalist on the selection questions among those that hold the constraints there."""
-        scored = {
-            entry.name: self.outside.score(entry.name, entry.recipe, "selection", self._number(rank), entry.family)
-            for rank, entry in enumerate(finalists)
-        }
-        references: dict[str, Mapping[str, float]] = {}
-        if self.guard.bounds:
-            references = {b.name: self._reference(b.name, "selection").metrics() for b in self.baselines}
-        missed = {name: self.guard.violation(one.metrics(), references) for name, one in scored.items()}
-        holding = [name for name in scored if missed[name] == min(missed.values())]
-        searched = {entry.name: entry.value for entry in finalists}
-        chosen = name_winner({name: scored[name].value for name in holding}, searched)
-        return next(entry for entry in finalists if entry.name == chosen)
+    def _mask_jobs(self, first: Job) -> list[Job]:
+        """Return the winner's job with other random masks: how much of its score is this one mask's luck."""
+        return [
+            replace(
+                first,
+                name=f"{first.name}, masks {place}",
+                number=first.number - 100 * place,
+                family=first.family or "masks",
+                seed=seed,
+            )
+            for place, seed in enumerate(self._mask_seeds(first.plain()), start=1)
+        ]
 
-    def _masks(self, winner: Entry, number: int) -> Masks | None:
-        """Score the winner's recipe with other random masks: how much of its score is this one mask's luck."""
-        if not get_method(winner.recipe.merge_method).random or not self.settings.mask_seeds:
-            return None
-        seeds = np.random.SeedSequence((self.settings.seed, 1)).generate_state(self.settings.mask_seeds)
-        values = []
-        for place, seed in enumerate(map(int, seeds), start=1):
-            name = f"{winner.name}, masks {place}"
-            place_number = number - 100 * place
-            scored = self.outside.score(name, winner.recipe, "test", place_number, winner.family or "masks", seed=seed)
-            values.append(scored.value)
-        return Masks(tuple(map(int, seeds)), tuple(values))
+    def _mask_seeds(self, recipe: Recipe) -> list[int]:
+        if not get_method(recipe.merge_method).random or not self._settings.mask_seeds:
+            return []
+        sequence = np.random.SeedSequence((self._settings.seed, 1))
+        return [int(seed) for seed in sequence.generate_state(self._settings.mask_seeds)]
+
+    def _masks(self, winner: Entry, scored: OutsideScores) -> Masks | None:
+        seeds = self._mask_seeds(winner.recipe)
+        values = [scored["test", f"{winner.recipe.digest()}@{seed}"].value for seed in seeds]
+        return Masks(tuple(seeds), tuple(values)) if seeds else None
 
     def _front(self) -> tuple[FrontPoint, ...]:
         """Return the Pareto front of everything that holds the constraints, baselines included."""
-        if self.settings.objective != "pareto":
+        if self._settings.objective != "pareto":
             return ()
-        holding = distinct([entry for entry in self.full if entry.violation == 0])
-        terms = self.bench.objective.counted
+        holding = distinct([entry for entry in self._all if entry.violation == 0])
+        terms = self._rules.objective.counted
         return tuple(
             FrontPoint(
                 entry.name,
@@ -198,16 +222,16 @@ class Conclusion:
             for entry in (holding[place] for place in front([entry.values for entry in holding]))
         )
 
-    def _reference(self, name: str, part: Part) -> Scored:
-        rank, baseline = next((r, b) for r, b in enumerate(self.baselines, start=1) if b.name == name)
-        return self.outside.score(name, baseline.recipe, part, -rank)
+    def _reference(self, baseline: Baseline, part: Part) -> Job:
+        rank = [one.name for one in self._baselines].index(baseline.name) + 1
+        return Job(baseline.name, -rank, baseline.recipe, part, self._counts[part])
 
     def _number(self, rank: int) -> int:
         """Return the record's number of a finalist: below those of the baselines."""
-        return -1 - len(self.baselines) - rank
+        return -1 - len(self._baselines) - rank
 
     def _table_column(self, scored: Scored) -> dict[str, float]:
         """Return scores with the objective first, then its tasks, then what else was measured."""
         metrics = scored.metrics()
-        first = ["objective", *(term.key for term in self.bench.objective.terms)]
+        first = ["objective", *(term.key for term in self._rules.objective.terms)]
         return {name: metrics[name] for name in [*first, *(name for name in metrics if name not in first)]}

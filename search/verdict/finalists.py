@@ -11,7 +11,8 @@ from evals.scores.statistics import (
     wilcoxon_signed_rank,
 )
 from search.objective.objective import BITS_PER_BYTE, GOLD_PROBABILITY, Objective, Term, paired
-from search.results.outcome import Comparison, Scored, TaskComparison
+from search.results.outcome import Scored
+from search.results.verdict import Comparison, TaskComparison
 
 
 def order_finalists(values: Mapping[str, float], count: int) -> list[str]:

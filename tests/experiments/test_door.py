@@ -11,7 +11,8 @@ import yaml
 
 import experiments
 from merge.recipe.schema import Recipe
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 from search.study.study import parse_study
 from tests.conftest import ROOT
 from tests.search.studies import tiny_study

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.atomic_files import write_bytes_atomically, write_text_atomically
 from experiments.score_tables import parents_against_winner, to_csv, to_markdown, trials_table
-from search.results.outcome import TrialRecord
+from search.results.observer import TrialRecord
 
 ACC, BITS = "arc/acc_norm", "gsm8k/bits"
 

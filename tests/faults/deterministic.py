@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
+from search.loop.run import run_search
 from search.study.study import parse_study
-from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
 from tests.search.test_samplers import MIXED, TWO, near, run, spaces

@@ -1,18 +1,22 @@
-"""Studies on made-up answers in processes of their own, for tests that kill them."""
+"""Studies on made-up answers, whose scorers may be processes of their own, for tests that kill them."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from search.company import Company, Crew, Nobody
-from search.interrupts import Pause
-from search.loop.run import Run
+from search.loop.leader import Leader
 from search.objective.objective import Objective, Term
-from search.patience import LONGEST, Patience
+from search.scoring.candidate_scorer import CandidateScorer
 from search.storage.store import Store
+from search.storage.waiting import IN_A_SEARCH, StorageWaiter
 from search.study.study import LoadedStudy
+from search.workers.in_process import InProcess
+from search.workers.local_pool import LocalPool
+from search.workers.pool import OpenScorer, Pool
+from search.workers.time_limit import TimeLimit
 from tests.faults.forks import context
-from tests.search.fake import FakeBench, fake_study
+from tests.search.fake import FakeResources, fake_study
 from tests.search.recorder import Recorder
 from tests.search.test_run import skilled
 
@@ -29,52 +33,39 @@ def slow(seconds: float) -> Callable[..., Any]:
     return answer
 
 
-def bench_of(study: LoadedStudy, seconds: float = 0.0) -> Any:
-    return FakeBench(study, ACC, slow(seconds) if seconds else skilled, (24, 24, 40))
+def resources_of(study: LoadedStudy, seconds: float = 0.0) -> Any:
+    return FakeResources(study, ACC, slow(seconds) if seconds else skilled, (24, 24, 40))
+
+
+def open_made_up(search: dict[str, Any], seconds: float, number: int) -> CandidateScorer:
+    """Open a scorer on made-up answers; sent to another process by name."""
+    scorer: CandidateScorer = resources_of(fake_study(search=search), seconds).scorer
+    return scorer
+
+
+def processes(
+    count: int, search: dict[str, Any], seconds: float = 0.0, *, opens: OpenScorer | None = None, **more: Any
+) -> LocalPool:
+    """Return a pool of processes on made-up answers, or of scorers that a test opens."""
+    return LocalPool(lambda: opens or partial(open_made_up, search, seconds), count, context=context(), **more)
 
 
 def lead(
-    url: str, search: dict[str, Any], crew: Crew | None = None, seconds: float = 0.0, heard: Recorder | None = None
+    url: str, search: dict[str, Any], pool: Pool | None = None, seconds: float = 0.0, heard: Recorder | None = None
 ) -> Recorder:
-    """Run a made-up study to its end as the process that leads."""
+    """Run a made-up study to its end as the process that leads, in this process where no pool is given."""
     study, heard = fake_study(search=search), heard or Recorder()
-    store = Store(url, study, patience=Patience(f"store {url}", heard.lines.append, longest=LONGEST))
-    company = Company(True, Pause(), heard.lines.append, crew)
-    with store.claims.leading():
-        Run(study, store, bench_of(study, seconds), heard, company=company).to_the_end()
+    store = Store(url, study, waiter=StorageWaiter(f"store {url}", heard.lines.append, longest=IN_A_SEARCH))
+    resources = resources_of(study, seconds)
+    pool = pool or InProcess(lambda: resources.scorer)
+    try:
+        with store.leading():
+            Leader(study, store, resources, pool, heard).run()
+    finally:
+        pool.close()
     return heard
 
 
-def help_out(url: str, search: dict[str, Any], seconds: float = 0.0, together: Any = None) -> None:
-    """Join a made-up study until it gives out no more trials; begin when the others do."""
-    study = fake_study(search=search)
-    patience = Patience(f"store {url}", longest=LONGEST)
-    while (store := Store(url, study, joining=True, patience=patience)).claims.opened() is None:
-        time.sleep(0.02)
-    if together is not None:
-        together.wait(60)
-    Run(study, store, bench_of(study, seconds), Nobody(), company=Company(False)).help_out()
-
-
-class Helpers:
-    """A crew of processes on made-up answers, which leave nothing to the one that leads."""
-
-    def __init__(self, count: int, url: str, search: dict[str, Any], seconds: float = 0.0) -> None:
-        self.arguments = (url, search, seconds)
-        self.count = count
-        self.processes: list[Any] = []
-        self.together: Any = None
-
-    def start(self) -> None:
-        self.together = context().Barrier(self.count)
-        for _ in range(self.count):
-            process = context().Process(target=help_out, args=(*self.arguments, self.together), daemon=True)
-            process.start()
-            self.processes.append(process)
-
-    def suffices(self) -> bool:
-        return any(process.is_alive() for process in self.processes)
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.join()
+def quick_limit() -> TimeLimit:
+    """Return a limit that hanging made-up answers exceed soon."""
+    return TimeLimit(factor=5.0, least=1.0)

@@ -34,7 +34,7 @@ class Hook:
 
 
 HOOKS = (
-    Hook("ask", "search.claims", "Claims.claim", ends=lambda trial: trial is None),
+    Hook("ask", "search.storage.store", "Store.ask", ends=lambda _: False),
     Hook("ask", "search.space.search_space", "SearchSpace.suggest", begins=False),
     Hook("merge", "merge.merger", "Merger.merge_live"),
     Hook("score", "evals.evaluation", "Evaluation.run"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from search.storage.store import Store
 from tests.faults.forks import context
@@ -53,6 +54,6 @@ def test_a_search_killed_at_random_instants_ends_as_if_nothing_had_happened(
 
 def running(url: str, settings: dict[str, object]) -> list[object]:
     try:
-        return list(Store(url, fake_study(search=settings)).claims.running())
+        return list(Store(url, fake_study(search=settings)).trials.get_trials(states=(TrialState.RUNNING,)))
     except Exception:  # noqa: BLE001 - killed while the store was made
         return []

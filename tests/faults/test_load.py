@@ -14,17 +14,25 @@ from sqlalchemy import event
 from evals.tasks.sampling import Question
 from experiments.study_folder.answers_csv import AnswersFile
 from experiments.study_folder.folder import FolderWriter, StudyFolder
-from search.loop.run import Run
-from search.results.outcome import Scored, TrialRecord
+from search.loop.leader import Leader
+from search.results.observer import TrialRecord
+from search.results.outcome import Scored
 from search.storage import codec as packed
 from search.storage.codec import pack, unpack
 from search.storage.store import Store
-from tests.faults.made_up import bench_of
+from search.workers.in_process import InProcess
+from tests.faults.made_up import resources_of
 from tests.search.answers import answers
 from tests.search.fake import fake_study
 from tests.search.recorder import Recorder
 
 TRIALS = 36
+
+
+def led(study: Any, store: Store, observer: Any) -> None:
+    """Run a study on made-up answers."""
+    resources = resources_of(study)
+    Leader(study, store, resources, InProcess(lambda: resources.scorer), observer).run()
 
 
 @pytest.mark.parametrize("sampler", ["random", "cmaes"])
@@ -49,7 +57,7 @@ def test_a_late_trial_asks_no_more_of_the_store_than_an_early_one(
                 per_trial.append(asked.copy())
                 asked.clear()
 
-    Run(study, store, bench_of(study), Listener()).to_the_end()
+    led(study, store, Listener())
     early, late = per_trial[12:22], per_trial[-10:]
     assert max(one["statements"] for one in late) <= max(one["statements"] for one in early)
     assert {one["syncs"] for one in late} == {1}, "a finished trial is on the disk, and waits for it once"
@@ -93,7 +101,7 @@ def test_what_writes_the_tables_keeps_no_trials(tmp_path: Path) -> None:
     study = fake_study(search={"trials": 3})
     writer = FolderWriter(StudyFolder(tmp_path))
     store = Store(f"sqlite:///{tmp_path / 'study.db'}", study)
-    Run(study, store, bench_of(study), writer).to_the_end()
+    led(study, store, writer)
     assert len(pickle.dumps(writer)) < 1000
     names = [line.split(",")[1] for line in (tmp_path / "trials.csv").read_text().splitlines()]
     assert sum(name.startswith("trial ") for name in names) == 3
@@ -141,7 +149,7 @@ def test_answers_that_stand_in_the_file_are_not_written_again(tmp_path: Path) ->
 def test_of_many_trials_only_the_leaders_answers_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = fake_study(search={"trials": TRIALS, "race": False})
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    Run(study, Store(url, study), bench_of(study), FolderWriter(StudyFolder(tmp_path))).to_the_end()
+    led(study, Store(url, study), FolderWriter(StudyFolder(tmp_path)))
     unpacked: list[Any] = []
     table = packed._table
 
@@ -150,5 +158,5 @@ def test_of_many_trials_only_the_leaders_answers_are_unpacked(tmp_path: Path, mo
         return table(*given)
 
     monkeypatch.setattr(packed, "_table", counted)
-    Run(study, Store(url, study), bench_of(study), FolderWriter(StudyFolder(tmp_path))).to_the_end()
+    led(study, Store(url, study), FolderWriter(StudyFolder(tmp_path)))
     assert len(unpacked) < TRIALS

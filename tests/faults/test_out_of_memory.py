@@ -10,8 +10,8 @@ import torch
 from evals.evaluation import Evaluation
 from merge.merger import Merger
 from search.errors import SearchStoppedError
+from search.loop.run import run_search
 from search.study.study import parse_study
-from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
 

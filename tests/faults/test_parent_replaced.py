@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
-from search.results.outcome import TrialRecord
+from search.loop.run import run_search
+from search.results.observer import TrialRecord
 from search.study.study import parse_study
-from search.workers import run_search
 from tests.experiments.test_cli import run
 from tests.faults.forks import context
 from tests.search.recorder import Recorder

@@ -13,7 +13,7 @@ from experiments.release.licences import Licence
 from experiments.study_folder.folder import verdict_page
 from merge.output.model_card import model_card
 from merge.recipe.schema import Recipe
-from search.results.outcome import Comparison, Verdict
+from search.results.verdict import Comparison, Verdict
 from tests.search.fake import fake_study
 
 HOSTILE = (

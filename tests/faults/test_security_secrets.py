@@ -80,7 +80,7 @@ ADDRESSES = (
 def test_a_password_in_an_address_is_refused_unseen(key: str, address: str, tmp_path: Path) -> None:
     document = yaml.safe_load(tiny_study()) | {key: address if key == "store" else {"mlflow": address}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
-    for command in ("space", "search", "worker", "duel"):
+    for command in ("space", "search", "duel"):
         heard = invoked(app, [command, str(tmp_path / "study.yaml")], (tmp_path,))
         assert heard.code == 2
         assert not list(heard.faults(size=1000, places=(f"study.yaml: {key}",)))
@@ -102,7 +102,7 @@ def test_addresses_without_a_password_are_taken() -> None:
 
 def test_a_ray_of_our_own_listens_to_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a node that is called 127.0.0.1 Ray's servers bind to the loopback; on any other, to every address."""
-    from search import ray_crew
+    from search.workers import ray_pool
 
     seen: dict[str, object] = {}
 
@@ -110,7 +110,9 @@ def test_a_ray_of_our_own_listens_to_this_machine_alone(monkeypatch: pytest.Monk
         seen.update(how, environment=os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"))
 
     monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
-    ray_crew._connected(ray_crew.LOCAL)
+    exceptions = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, exceptions=exceptions))
+    monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
+    ray_pool._connected(ray_pool.LOCAL)
     monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
     assert (seen["include_dashboard"], seen["environment"]) == (False, "0")

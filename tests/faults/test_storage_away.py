@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from search.errors import SearchStoppedError
-from search.patience import Patience
-from search.results.outcome import TrialRecord
-from tests.faults.made_up import Helpers, lead
+from search.results.observer import TrialRecord
+from search.storage.waiting import StorageWaiter
+from tests.faults.made_up import lead, processes
 from tests.faults.postgres import running_server
 from tests.search.recorder import Recorder
-from tests.search.test_workers import SETTINGS, trials_of
+from tests.search.workers.test_local_pool import SETTINGS, trials_of
 
 MINUTE = 60.0
 AWAY = 65.0 if int(os.environ.get("MERGESEARCH_KILLS", "0")) >= 100 else 4.0
@@ -64,9 +64,7 @@ def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, record_property: Rec
     record_property("detail", f"{AWAY:.0f} s")
 
 
-def test_a_postgresql_server_that_stops_and_starts_is_waited_for_by_every_process(
-    tmp_path: Path, record_property: Record
-) -> None:
+def test_a_postgresql_server_that_stops_and_starts_is_waited_for(tmp_path: Path, record_property: Record) -> None:
     with running_server() as server:
 
         def restart(begun: threading.Event) -> None:
@@ -77,7 +75,7 @@ def test_a_postgresql_server_that_stops_and_starts_is_waited_for_by_every_proces
                 server.start()
 
         heard = Interrupted(fault=restart)
-        lead(server.url, SETTINGS, Helpers(2, server.url, SETTINGS, 0.02), heard=heard)
+        lead(server.url, SETTINGS, processes(2, SETTINGS, 0.02), heard=heard)
         heard.over()
         assert trials_of(heard) == trials_of(lead(f"sqlite:///{tmp_path / 'alone.db'}", SETTINGS))
         assert any(line.endswith("answers again") for line in heard.lines), heard.lines
@@ -91,7 +89,7 @@ def test_a_storage_that_stays_away_or_is_broken_ends_in_one_line() -> None:
         raise OperationalError("COMMIT", {}, sqlite3.OperationalError(text))
 
     lines: list[str] = []
-    impatient = Patience("store s", lines.append, longest=0.1)
+    impatient = StorageWaiter("store s", lines.append, longest=0.1)
     with pytest.raises(SearchStoppedError, match="store s: database is locked, for 0 s; finished trials are kept"):
         impatient(lambda: fail("database is locked"))
     assert lines == ["store s: database is locked; waits for it"]

@@ -1,22 +1,24 @@
-"""A bench without models: recipes are answered by a function, the judge, race, store and loop are the real ones."""
+"""Resources without models: a function answers for recipes; scorer, race, store and loop are the real ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from evals.scores.results import Cost, Item, Results, Score, results_of
 from evals.tasks.sampling import Question, QuestionSets
 from merge.recipe.schema import Recipe
-from search.loop.run import Run
+from search.loop.leader import Leader
 from search.objective.objective import Objective
-from search.results.outcome import Part, Verdict
-from search.scoring.candidate_scorer import Judge, Stage
+from search.results.outcome import Part
+from search.results.verdict import Verdict
+from search.scoring.candidate_scorer import CandidateScorer, Stage
 from search.storage.store import Store
 from search.study.study import LoadedStudy, parse_study
+from search.workers.in_process import InProcess
 from tests.search.recorder import Recorder
 
 Answer = Callable[[Recipe, int, Question], Mapping[str, float]]
@@ -74,8 +76,8 @@ def _means(items: Sequence[Item]) -> dict[str, Score]:
 
 
 @dataclass
-class FakeBench:
-    """Stands in for ``search.bench.Bench``.
+class FakeResources:
+    """Stands in for ``search.scoring.resources.Resources``.
 
     Attributes:
         study: The study.
@@ -98,7 +100,7 @@ class FakeBench:
         self.sets = QuestionSets(self._sets["search"], self._sets["selection"], self._sets["test"])
         models: Any = SimpleNamespace(of=lambda _: SimpleNamespace(model=None, scorer=self.current))
         merger: Any = SimpleNamespace(merge_live=self._merge)
-        self.judge = Judge(merger, models, self._stages, self.objective, self.study.file.search.seed)
+        self.scorer = CandidateScorer(merger, models, self._stages, self.objective, self.study.file.search.seed)
 
     def questions(self, part: Part) -> tuple[Question, ...]:
         return self._sets[part]
@@ -123,9 +125,11 @@ class FakeBench:
         return [Stage(first, self.rung, {}), Stage(second, self.objective, {})]
 
 
-def run_fake(bench: FakeBench, folder: Path, url: str | None = None) -> tuple[Verdict, Recorder]:
-    """Run a fake study to its verdict."""
+def run_fake(resources: FakeResources, folder: Path, url: str | None = None) -> tuple[Verdict, Recorder]:
+    """Run a fake study to its verdict, in this process."""
     recorder = Recorder()
-    store = Store(url or f"journal:{folder / 'journal'}", bench.study)
-    verdict = Run(bench.study, store, bench, recorder).to_the_end()  # type: ignore[arg-type]
+    store = Store(url or f"journal:{folder / 'journal'}", resources.study)
+    pool, anything = InProcess(lambda: resources.scorer), cast("Any", resources)
+    with store.leading():
+        verdict = Leader(resources.study, store, anything, pool, recorder).run()
     return verdict, recorder

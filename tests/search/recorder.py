@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import NullObserver, Outlook, TrialRecord
+from search.results.verdict import Verdict
 
 
 @dataclass
-class Recorder:
+class Recorder(NullObserver):
     """Keeps records and verdicts."""
 
     records: list[TrialRecord] = field(default_factory=list)

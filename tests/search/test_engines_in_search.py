@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.loop.run import run_search
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 from search.study.study import parse_study
-from search.workers import run_search
 from tests.evals import fake_vllm
 from tests.search.studies import tiny_study
 

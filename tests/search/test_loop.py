@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from search.errors import SearchStoppedError, StoreError
+from search.loop.run import run_search
 from search.results.outcome import Failed
 from search.storage.replay import replay
 from search.study.study import parse_study
-from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
 
@@ -104,14 +104,14 @@ def test_a_larger_budget_goes_on(finished: tuple[Path, Recorder], tmp_path: Path
 def test_candidates_that_fail_alike_stop_the_search_and_keep_what_was_finished(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.scoring.candidate_scorer import Judge
+    from search.scoring.candidate_scorer import CandidateScorer
 
-    score = Judge.score
+    score = CandidateScorer.score
 
-    def failing(judge: Judge, recipe: Any, part: Any, rivals: Any = None, **more: Any) -> Any:
+    def failing(judge: CandidateScorer, recipe: Any, part: Any, rivals: Any = None, **more: Any) -> Any:
         return score(judge, recipe, part, **more) if rivals is None else Failed("logits are NaN", "ScoringError")
 
-    monkeypatch.setattr(Judge, "score", failing)
+    monkeypatch.setattr(CandidateScorer, "score", failing)
     recorder = Recorder()
     study = parse_study(tiny_study(race=True), place="t")
     with pytest.raises(SearchStoppedError, match="3 candidates in a row failed in the same way"):

@@ -18,10 +18,10 @@ from search.objective.objective import Gains, Objective, Term
 from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions
 from search.results.outcome import Scored
 from search.results.trial_records import Reporter
-from search.scoring.candidate_scorer import Rivals
 from search.storage.codec import pack, unpack
+from search.workers.job import Job, Rivals
 from tests.search.answers import answers
-from tests.search.fake import FakeBench, fake_study, weights_of
+from tests.search.fake import FakeResources, fake_study, weights_of
 
 TERM = Term("arc", "acc_norm", 1.0, True)
 RACE = Race(Objective((TERM,)), level=0.01, blocks=4)
@@ -164,12 +164,12 @@ def test_a_stopped_candidate_says_how_far_behind_it_was_and_shows_no_score() -> 
     """The questions come in learned order, so that its own score says nothing: here the most telling ones are easy."""
     study = fake_study()
     term = Term("t", "gold", 1.0, True)
-    bench = FakeBench(study, Objective((term,)), lambda recipe, *_: {"gold": 0.9 - 0.1 * weights_of(recipe)[0]})
+    bench = FakeResources(study, Objective((term,)), lambda recipe, *_: {"gold": 0.9 - 0.1 * weights_of(recipe)[0]})
     good, bad = (study.space.candidate({"models.a.weight": w, "models.b.weight": 0.5}) for w in (0.0, 1.0))
-    leader = bench.judge.score(good.recipe(), "search")
+    leader = bench.scorer.score(Job("good", 0, good.recipe(), "search"))
     assert isinstance(leader, Scored)
     rivals = Rivals(Race(bench.objective), [leader.results.answers])
-    scored = bench.judge.score(bad.recipe(), "search", rivals)
+    scored = bench.scorer.score(Job("bad", 1, bad.recipe(), "search", rivals=rivals))
     assert isinstance(scored, Scored)
     assert scored.stopped_after is not None
     assert scored.behind == pytest.approx(0.1, abs=1e-6)

@@ -16,7 +16,7 @@ from merge.recipe.schema import Recipe, load_recipes
 from search.errors import StudyError
 from search.objective.objective import Objective, Term
 from search.proposals.warm_start import read_warm_start
-from tests.search.fake import FakeBench, fake_study, run_fake, weights_of
+from tests.search.fake import FakeResources, fake_study, run_fake, weights_of
 
 ACC = Objective((Term("t", "acc", 1.0, True),))
 
@@ -35,17 +35,17 @@ def skilled(recipe: Recipe, seed: int, question: Question) -> Mapping[str, float
 
 def test_patience_ends_a_search_that_finds_nothing_better(tmp_path: Path) -> None:
     study = fake_study(search={"trials": 50, "patience": 4})
-    bench = FakeBench(study, ACC, lambda *_: {"acc": 1.0})
+    bench = FakeResources(study, ACC, lambda *_: {"acc": 1.0})
     verdict, recorder = run_fake(bench, tmp_path)
     assert len(recorder.trials()) == 4
     assert verdict.ended == "no new best in 4 trials, after 4"
 
 
 def test_hours_end_a_search_after_the_trial_that_is_running(tmp_path: Path) -> None:
-    bench = FakeBench(fake_study(search={"trials": 50, "max_hours": 1e-9}), ACC, skilled)
+    bench = FakeResources(fake_study(search={"trials": 50, "max_hours": 1e-9}), ACC, skilled)
     verdict, _ = run_fake(bench, tmp_path)
     assert verdict.ended.startswith("1e-09 hours were up after 0 trials; no candidate was scored on all questions")
-    later = FakeBench(fake_study(search={"trials": 3}), ACC, skilled)
+    later = FakeResources(fake_study(search={"trials": 3}), ACC, skilled)
     verdict, recorder = run_fake(later, tmp_path)
     assert len(recorder.trials()) == 3
     assert verdict.ended == "the budget of 3 trials is spent"
@@ -55,7 +55,7 @@ def test_brute_force_ends_when_every_candidate_was_asked_for(tmp_path: Path) -> 
     models = [{"model": name, "parameters": {"weight": {"choices": [0.25, 0.75]}}} for name in ("a", "b")]
     families = {"f": {"merge_method": "task_arithmetic", "base_model": "base", "models": models}}
     study = fake_study(families=families, search={"trials": 50, "sampler": "auto", "race": False})
-    verdict, recorder = run_fake(FakeBench(study, ACC, skilled), tmp_path)
+    verdict, recorder = run_fake(FakeResources(study, ACC, skilled), tmp_path)
     assert len({tuple(record.params.items()) for record in recorder.trials()}) == len(recorder.trials()) == 4
     assert verdict.ended == "all 4 candidates of the space were asked for"
 
@@ -68,7 +68,7 @@ def test_a_pareto_search_returns_its_front(tmp_path: Path) -> None:
     objective = Objective((Term("u", "acc", 0.5, True), Term("v", "acc", 0.5, True)))
     tasks = {"tasks": [{"task": "u", "metric": "acc"}, {"task": "v", "metric": "acc"}]}
     study = fake_study(evaluate=tasks, search={"trials": 14, "objective": "pareto", "sampler": "tpe"})
-    verdict, recorder = run_fake(FakeBench(study, objective, answer), tmp_path)
+    verdict, recorder = run_fake(FakeResources(study, objective, answer), tmp_path)
     points = [tuple(point.scores.values()) for point in verdict.front]
     full = [record for record in recorder.records if record.part == "search" and record.state == "complete"]
     everyone = [(record.metrics["u/acc"], record.metrics["v/acc"]) for record in full]
@@ -93,7 +93,7 @@ def test_a_constraint_keeps_the_winner_from_forgetting(tmp_path: Path) -> None:
         name = "free" if not sections else "kept"
         folder = tmp_path / name
         folder.mkdir()
-        verdict, _ = run_fake(FakeBench(study, objective, answer, (80, 80, 120)), folder)
+        verdict, _ = run_fake(FakeResources(study, objective, answer, (80, 80, 120)), folder)
         return weights_of(Recipe.from_mapping(verdict.recipe, place="t"))[0], verdict
 
     free, _ = weight()
@@ -130,7 +130,7 @@ def test_a_rung_stops_candidates_before_the_dear_metric_where_it_is_trusted(tmp_
 
         (tmp_path / name).mkdir()
         study = fake_study(search={"trials": 12, "rung": "likelihood"})
-        verdict, recorder = run_fake(FakeBench(study, ACC, answer, rung=low), tmp_path / name)
+        verdict, recorder = run_fake(FakeResources(study, ACC, answer, rung=low), tmp_path / name)
         unfinished = [record for record in recorder.trials() if "t/acc" not in record.metrics]
         return verdict.rung, len(unfinished)
 
@@ -149,16 +149,16 @@ def test_masks_of_a_random_winner_are_scored_with_other_seeds(tmp_path: Path) ->
     models = [{"model": n, "parameters": {"weight": {"low": 0.0, "high": 1.0}, "density": 0.5}} for n in ("a", "b")]
     families = {"dare": {"merge_method": "dare_ties", "base_model": "base", "models": models}}
     study = fake_study(families=families, search={"trials": 3, "mask_seeds": 4})
-    verdict, _ = run_fake(FakeBench(study, ACC, answer), tmp_path)
+    verdict, _ = run_fake(FakeResources(study, ACC, answer), tmp_path)
     assert verdict.masks is not None
     assert len(set(verdict.masks.seeds)) == len(verdict.masks.values) == 4
     assert np.std(verdict.masks.values) > 0
-    again, _ = run_fake(FakeBench(study, ACC, answer), tmp_path)
+    again, _ = run_fake(FakeResources(study, ACC, answer), tmp_path)
     assert again.masks == verdict.masks
 
 
 def test_a_winner_without_masks_says_nothing_of_them(tmp_path: Path) -> None:
-    verdict, _ = run_fake(FakeBench(fake_study(search={"trials": 3}), ACC, skilled), tmp_path)
+    verdict, _ = run_fake(FakeResources(fake_study(search={"trials": 3}), ACC, skilled), tmp_path)
     assert verdict.masks is None
 
 
@@ -166,7 +166,7 @@ def test_baselines_inside_the_space_are_known_before_the_first_trial(tmp_path: P
     from search.storage.store import Store
 
     study = fake_study(search={"trials": 3})
-    run_fake(FakeBench(study, ACC, skilled), tmp_path)
+    run_fake(FakeResources(study, ACC, skilled), tmp_path)
     trials = Store(f"journal:{tmp_path / 'journal'}", study).trials.get_trials()
     known = {t.user_attrs["baseline"]: tuple(t.params.values()) for t in trials if "baseline" in t.user_attrs}
     assert known == {
@@ -188,7 +188,7 @@ def recipe_file(folder: Path, weight: float) -> str:
 
 def test_a_published_recipe_is_asked_first_and_one_out_of_range_is_refused_with_its_path(tmp_path: Path) -> None:
     study = fake_study(search={"trials": 3, "warm_start": [recipe_file(tmp_path, 0.625)]})
-    _, recorder = run_fake(FakeBench(study, ACC, skilled), tmp_path)
+    _, recorder = run_fake(FakeResources(study, ACC, skilled), tmp_path)
     assert dict(recorder.trials()[0].params) == {"models.a.weight": 0.625, "models.b.weight": 0.25}
     with pytest.raises(StudyError) as caught:
         read_warm_start(fake_study(search={"warm_start": [recipe_file(tmp_path, 1.5)]}))
@@ -204,10 +204,10 @@ def test_an_earlier_study_is_gone_on_with(tmp_path: Path, sampler: str) -> None:
     earlier.mkdir()
     study = fake_study(search={"trials": 8, "race": False})
     (earlier / "study.yaml").write_text(yaml.safe_dump(study.file.model_dump(mode="json", exclude_unset=True)))
-    _, recorder = run_fake(FakeBench(study, ACC, skilled), earlier, f"sqlite:///{earlier / 'study.db'}")
+    _, recorder = run_fake(FakeResources(study, ACC, skilled), earlier, f"sqlite:///{earlier / 'study.db'}")
     best = max(recorder.trials(), key=lambda record: record.metrics["objective"])
     then = fake_study(study="then", search={"trials": 6, "sampler": sampler, "warm_start": [str(earlier)]})
-    _, heard = run_fake(FakeBench(then, ACC, skilled), tmp_path)
+    _, heard = run_fake(FakeResources(then, ACC, skilled), tmp_path)
     assert heard.trials()[0].params == best.params
     assert len(heard.trials()) == 6
 
@@ -228,13 +228,13 @@ def test_searches_over_chance_alone_do_not_call_winners(tmp_path: Path) -> None:
         folder = tmp_path / str(seed)
         folder.mkdir()
         study = fake_study(search={"trials": 6, "seed": seed})
-        verdict, _ = run_fake(FakeBench(study, ACC, noise(seed), (40, 40, 80)), folder)
+        verdict, _ = run_fake(FakeResources(study, ACC, noise(seed), (40, 40, 80)), folder)
         called += any(": better, objective" in line for line in verdict_lines(verdict))
     assert called <= 1
 
 
 def test_a_search_with_something_to_find_calls_its_winner(tmp_path: Path) -> None:
     study = fake_study(search={"trials": 24})
-    verdict, recorder = run_fake(FakeBench(study, ACC, skilled, (60, 60, 300)), tmp_path)
+    verdict, recorder = run_fake(FakeResources(study, ACC, skilled, (60, 60, 300)), tmp_path)
     assert any(": better, objective" in line for line in verdict_lines(verdict))
     assert any(record.state == "stopped" for record in recorder.trials())

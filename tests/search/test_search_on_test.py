@@ -7,7 +7,7 @@ import pytest
 from evals.errors import DataError
 from evals.tasks.sampling import Question, QuestionSets
 from experiments.running.overrides import Overrides
-from search.scoring.resources import Bench
+from search.scoring.resources import Resources
 from search.study.study import parse_study
 from tests.search.studies import tiny_study
 
@@ -22,8 +22,8 @@ class Pinned:
         return SETS.to_json() if key == "questions" else None
 
 
-def bench(text: str, folder: Path) -> Bench:
-    made = Bench(parse_study(text, place="study.yaml"), (), "cpu", folder)
+def bench(text: str, folder: Path) -> Resources:
+    made = Resources(parse_study(text, place="study.yaml"), (), "cpu", folder)
     made.use(Pinned())  # type: ignore[arg-type]
     return made
 
@@ -38,7 +38,7 @@ def test_the_flag_is_the_studys_key_and_lets_them_through(tmp_path: Path) -> Non
     plain = Overrides().apply(tmp_path / "study.yaml")
     told = Overrides(search_on_test=True).apply(tmp_path / "study.yaml")
     assert (plain.file.evaluate.search_on_test, told.file.evaluate.search_on_test) == (False, True)
-    made = Bench(told, (), "cpu", tmp_path)
+    made = Resources(told, (), "cpu", tmp_path)
     made.use(Pinned())  # type: ignore[arg-type]
     assert made.sets == SETS
     assert plain.digest() != told.digest(), "it is another study"

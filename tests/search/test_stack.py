@@ -15,10 +15,10 @@ from merge.live_model import load_tokenizer, new_live_model
 from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.errors import SpaceError
+from search.loop.run import run_search
 from search.scoring.live_models import LiveModels
 from search.space.family import Family
 from search.study.study import parse_study
-from search.workers import run_search
 from tests.search.recorder import Recorder
 from tests.search.studies import tiny_study
 

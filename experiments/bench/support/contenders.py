@@ -15,10 +15,11 @@ import pandas as pd
 import yaml
 
 from evals.reference_run import StockRun, gold_score
+from search.loop.run import run_search
 from search.objective.objective import Term
-from search.results.outcome import Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Verdict
 from search.study.study import LoadedStudy
-from search.workers import run_search
 
 
 @dataclass(frozen=True)

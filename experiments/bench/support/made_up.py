@@ -18,7 +18,7 @@ from evals.tasks.sampling import Question, QuestionSets
 from merge.recipe.schema import Recipe
 from search.objective.objective import Objective, Term
 from search.results.outcome import Part
-from search.scoring.candidate_scorer import Judge, Stage
+from search.scoring.candidate_scorer import CandidateScorer, Stage
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 
@@ -55,8 +55,8 @@ def made_up_study(questions: int, **settings: object) -> LoadedStudy:
     return LoadedStudy(document, place="made-up.yaml")
 
 
-class MadeUpBench:
-    """Stands in for ``search.bench.Bench``: a formula answers.
+class MadeUpResources:
+    """Stands in for ``search.scoring.resources.Resources``: a formula answers.
 
     Args:
         study: The study.
@@ -74,7 +74,7 @@ class MadeUpBench:
         self._recipe: Recipe | None = None
         models: Any = SimpleNamespace(of=lambda _: SimpleNamespace(model=None, scorer=self))
         merger: Any = SimpleNamespace(merge_live=self._merge)
-        self.judge = Judge(merger, models, self._stages, OBJECTIVE, study.file.search.seed)
+        self.scorer = CandidateScorer(merger, models, self._stages, OBJECTIVE, study.file.search.seed)
 
     def use(self, store: Store) -> None:
         """Pin what the real bench pins."""

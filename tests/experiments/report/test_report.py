@@ -29,7 +29,7 @@ from experiments.report.questions import (
 from experiments.report.study_facts import StudyFacts, gather_facts
 from experiments.study_folder.verdict_text import verdict_lines
 from merge.recipe.schema import Recipe
-from search.scoring.resources import Bench
+from search.scoring.resources import Resources
 from tests.experiments.test_cli import run
 from tests.search.studies import tiny_study
 
@@ -133,11 +133,11 @@ def test_questions_won_and_lost_have_their_text(facts: StudyFacts) -> None:
 def test_questions_whose_data_are_gone_are_told_by_id(facts: StudyFacts, monkeypatch: pytest.MonkeyPatch) -> None:
     places: list[str] = []
 
-    def gone(bench: Bench) -> None:
+    def gone(bench: Resources) -> None:
         places.append(bench._study.file.evaluate.data)
         raise DataError("data: must be there, got none")
 
-    monkeypatch.setattr(Bench, "tasks", property(gone))
+    monkeypatch.setattr(Resources, "tasks", property(gone))
     found = questions_won_and_lost(facts)
     assert found is not None
     assert found.remark.startswith("the questions' texts are missing: data: must be there, got none; ")

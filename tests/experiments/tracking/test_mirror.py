@@ -12,7 +12,8 @@ from evals.scores.statistics import Interval
 from experiments.tracking import MlflowMirror
 from experiments.tracking.mirror_index import Mirrored
 from experiments.tracking.mlflow_store import QUIET, OpenStore
-from search.results.outcome import Comparison, TrialRecord, Verdict
+from search.results.observer import TrialRecord
+from search.results.verdict import Comparison, Verdict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
