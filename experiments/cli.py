@@ -94,6 +94,11 @@ COMMANDS = (
 )
 
 
+def _dashed(token: str) -> str:
+    """Return an option as it is declared: lm-eval writes ``--num_fewshot``, mergekit ``--random-seed``."""
+    return token.replace("_", "-")
+
+
 def make_app() -> typer.Typer:
     """Return the command line with every command of `COMMANDS`."""
     made = typer.Typer(
@@ -102,7 +107,7 @@ def make_app() -> typer.Typer:
         epilog="Begin with: mergesearch demo",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _dashed},
     )
     for entry in COMMANDS:
         examples = [f"mergesearch {example}" for example in entry.examples]

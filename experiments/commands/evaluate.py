@@ -1,11 +1,24 @@
-"""The command that scores models, with lm-eval's flags."""
+"""``mergesearch evaluate``, with lm-eval's flags."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from experiments.commands.support.options import Data, Device, ModelsRoot
+from experiments.commands.support.options import (
+    INPUT,
+    MACHINE,
+    OUTPUT,
+    PROMPTS,
+    ApplyChatTemplate,
+    Data,
+    Device,
+    Engine,
+    IncludePath,
+    Limit,
+    ModelsRoot,
+    NumFewshot,
+    OutputPath,
+)
 from experiments.exit_codes import explained
 
 
@@ -14,46 +27,68 @@ def evaluate_command(
         list[str], typer.Argument(metavar="MODEL...", help="Hub id, folder, model+lora, or recipe file.")
     ],
     tasks: Annotated[
-        str | None, typer.Option("--tasks", metavar="a,b", help="lm-eval tasks or groups; with --suite: only these.")
-    ] = None,
-    suite: Annotated[
-        str | None, typer.Option("--suite", metavar="NAME", help="A leaderboard's tasks and average; see: list suites.")
-    ] = None,
-    num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", "--num_fewshot", min=0, help="Shots.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="First so many questions of each task.")] = None,
-    data: Data = None,
-    include_path: Annotated[
-        Path | None, typer.Option("--include-path", "--include_path", metavar="DIR", help="More lm-eval task files.")
-    ] = None,
-    apply_chat_template: Annotated[
-        bool, typer.Option("--apply-chat-template", "--apply_chat_template", help="Wrap prompts in the template.")
-    ] = False,
-    system_instruction: Annotated[
-        str | None, typer.Option("--system-instruction", "--system_instruction", metavar="TEXT", help="System prompt.")
-    ] = None,
-    fewshot_as_multiturn: Annotated[
-        bool, typer.Option("--fewshot-as-multiturn", "--fewshot_as_multiturn", help="Examples as turns of a chat.")
-    ] = False,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out tasks that --data DIR has no files for.")
-    ] = False,
-    engine: Annotated[
-        str, typer.Option("--engine", help="live: ours; hf: lm-eval's HFLM, to check it; vllm: optional extra, GPU.")
-    ] = "live",
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
-    output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "--output-path", "--output_path", metavar="PATH", help="lm-eval's JSON: FILE.json or a folder."
+            "--tasks",
+            metavar="A,B",
+            rich_help_panel=INPUT,
+            help="lm-eval tasks or groups; with --suite, only these of its tasks.",
         ),
     ] = None,
-    log_samples: Annotated[
-        bool, typer.Option("--log-samples", "--log_samples", help="Every question's answer too, beside --output.")
-    ] = False,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            rich_help_panel=INPUT,
+            help="A leaderboard's tasks, shots and average; 'mergesearch list suites' names them.",
+        ),
+    ] = None,
     models_root: ModelsRoot = None,
+    data: Data = None,
+    include_path: IncludePath = None,
+    skip_missing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-missing", rich_help_panel=INPUT, help="Leave out tasks for which --data DIR has no files."
+        ),
+    ] = False,
+    limit: Limit = None,
+    num_fewshot: NumFewshot = None,
+    apply_chat_template: ApplyChatTemplate = False,
+    system_instruction: Annotated[
+        str | None,
+        typer.Option(
+            "--system-instruction",
+            metavar="TEXT",
+            rich_help_panel=PROMPTS,
+            help="Begin every prompt with this system message.",
+        ),
+    ] = None,
+    fewshot_as_multiturn: Annotated[
+        bool,
+        typer.Option(
+            "--fewshot-as-multiturn",
+            rich_help_panel=PROMPTS,
+            help="Give few-shot examples as turns of a conversation; needs --apply-chat-template.",
+        ),
+    ] = False,
+    engine: Engine = "live",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype", metavar="NAME", rich_help_panel=MACHINE, help="Compute in float32, bfloat16 or float16."
+        ),
+    ] = "float32",
     device: Device = "cpu",
+    output: OutputPath = None,
+    log_samples: Annotated[
+        bool,
+        typer.Option("--log-samples", rich_help_panel=OUTPUT, help="Write every answer too, beside --output."),
+    ] = False,
 ) -> None:
-    """Score models or recipes on tasks; one column each, best in bold."""
+    """Score models or recipes on tasks, as lm-eval does: a table with a column each, the best in bold."""
+    from experiments.devices import usable_device
     from experiments.evaluate.options import EvaluateOptions
     from experiments.evaluate.run import evaluate_models
 
@@ -75,4 +110,6 @@ def evaluate_command(
         device=device,
     )
     with explained():
+        options.check()
+        usable_device(device)
         evaluate_models(models, options=options, models_roots=models_root)

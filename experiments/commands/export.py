@@ -5,28 +5,45 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.support.options import ModelsRoot
+from experiments.commands.support.options import OUTPUT, ModelsRoot, OutShardSize
 from experiments.exit_codes import explained
+
+HUB = "Upload"
 
 
 def export_command(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a finished study.")],
-    recipe: Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="Write the winner's recipe.")] = None,
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a finished study, as runs/NAME.")],
+    models_root: ModelsRoot = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE", rich_help_panel=OUTPUT, help="Write the winner's recipe."),
+    ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="Write weights, tokenizer and card.")
+        Path | None,
+        typer.Option("--model", metavar="DIR", rich_help_panel=OUTPUT, help="Write weights, tokenizer and model card."),
+    ] = None,
+    out_shard_size: OutShardSize = "5B",
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Replace what is there already.")
+    ] = False,
+    license_: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            metavar="ID",
+            rich_help_panel=OUTPUT,
+            help="Licence of the model. Default: what the parents allow.",
+        ),
     ] = None,
     push: Annotated[
-        str | None, typer.Option("--push", metavar="USER/NAME", help="Upload to the hub, with the hub's own token.")
+        str | None,
+        typer.Option("--push", metavar="USER/NAME", rich_help_panel=HUB, help="Upload, with the hub's own token."),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A repository that is made is private.")] = False,
-    license_: Annotated[
-        str | None, typer.Option("--license", metavar="ID", help="Licence; default: what the parents' allow.")
-    ] = None,
-    models_root: ModelsRoot = None,
-    out_shard_size: Annotated[str, typer.Option("--out-shard-size", help="Largest shard, with K, M or B.")] = "5B",
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", rich_help_panel=HUB, help="Make the repository private, if it is new.")
+    ] = False,
 ) -> None:
-    """Export the winner of a finished study: its recipe, its weights with a model card, a place on the hub."""
+    """Write the winner of a finished study: its recipe, its weights with a model card, or upload it to the hub."""
     from experiments.release.export import ExportOptions, export_winner
 
     options = ExportOptions(recipe, model, push, private, license_, out_shard_size, force)

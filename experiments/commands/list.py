@@ -10,9 +10,16 @@ from experiments.exit_codes import explained
 
 
 def list_command(
-    what: Annotated[str, typer.Argument(metavar="methods|samplers|suites", help="What to list.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="methods|samplers|suites",
+            help="What to list.",
+            autocompletion=lambda: ["methods", "samplers", "suites"],
+        ),
+    ],
 ) -> None:
-    """List what can be named in recipes and studies."""
+    """List merge methods with their parameters, samplers, or suites of tasks."""
     with explained():
         for line in listing(what):
             typer.echo(line)

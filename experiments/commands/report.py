@@ -6,15 +6,19 @@ from typing import Annotated
 import typer
 
 from experiments.commands.support.fast_imports import uncollected
+from experiments.commands.support.options import INPUT
 from experiments.exit_codes import explained
 
 
 def report_command(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study, finished or not.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study, finished or not, as runs/NAME.")],
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="DIR", help="Texts of the questions from there, as where a study asked the hub's."
+            "--data",
+            metavar="DIR",
+            rich_help_panel=INPUT,
+            help="Take the questions' texts from DIR/TASK/SPLIT.jsonl, where the study asked those of the hub.",
         ),
     ] = None,
 ) -> None:

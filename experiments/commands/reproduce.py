@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.support.options import Data, Device, ModelsRoot
+from experiments.commands.support.options import (
+    INPUT,
+    OUTPUT,
+    RECIPE,
+    ApplyChatTemplate,
+    Data,
+    Device,
+    Engine,
+    IncludePath,
+    Limit,
+    ModelsRoot,
+    NumFewshot,
+    OutputPath,
+)
 from experiments.exit_codes import explained
 
 
@@ -13,35 +26,59 @@ def reproduce_command(
     card: Annotated[str, typer.Argument(metavar="CARD.md", help="A model card: a file, or a hub id.")],
     map_: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="ORG/NAME=DIR", help="Take this model from there; can be given again."),
+        typer.Option(
+            "--map",
+            metavar="ORG/NAME=DIR",
+            rich_help_panel=INPUT,
+            help="Take this model from there; repeat it for several.",
+        ),
     ] = None,
-    tasks: Annotated[str | None, typer.Option("--tasks", metavar="a,b", help="Only these of the card's tasks.")] = None,
-    num_fewshot: Annotated[
-        int | None, typer.Option("--num-fewshot", "--num_fewshot", min=0, help="Shots, instead of the card's.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="First so many questions of each task.")] = None,
-    data: Data = None,
-    include_path: Annotated[Path | None, typer.Option("--include-path", "--include_path", help="More tasks.")] = None,
-    apply_chat_template: Annotated[
-        bool, typer.Option("--apply-chat-template", "--apply_chat_template", help="Wrap prompts in the template.")
-    ] = False,
-    engine: Annotated[str, typer.Option("--engine", help="live: ours; hf: lm-eval's HFLM, to check it.")] = "live",
-    output: Annotated[
-        Path | None, typer.Option("--output", "--output-path", "--output_path", metavar="FILE.json", help="Scores.")
-    ] = None,
-    recipe: Annotated[
-        int | None, typer.Option("--recipe", min=1, help="Which recipe, if the card has several.")
-    ] = None,
-    column: Annotated[str | None, typer.Option("--column", metavar="NAME", help="The model's name in tables.")] = None,
-    parents: Annotated[bool, typer.Option("--parents", help="Measure the parents too.")] = False,
-    model: Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Keep the rebuilt weights.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell recipe and published scores.")] = False,
-    random_seed: Annotated[int, typer.Option("--random-seed", help="Seed of random masks.")] = 0,
-    compat: Annotated[str | None, typer.Option("--compat", metavar="mergekit", help="Give mergekit's bits.")] = None,
     models_root: ModelsRoot = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--tasks", metavar="A,B", rich_help_panel=INPUT, help="Measure only these of the card's tasks."),
+    ] = None,
+    data: Data = None,
+    include_path: IncludePath = None,
+    limit: Limit = None,
+    recipe: Annotated[
+        int | None,
+        typer.Option(
+            "--recipe", metavar="N", min=1, rich_help_panel=RECIPE, help="Which recipe, where the card has several."
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column", metavar="NAME", rich_help_panel=INPUT, help="The model's name in the card's tables of scores."
+        ),
+    ] = None,
+    random_seed: Annotated[
+        int, typer.Option("--random-seed", metavar="N", rich_help_panel=RECIPE, help="Seed of random masks.")
+    ] = 0,
+    compat: Annotated[
+        str | None,
+        typer.Option(
+            "--compat", metavar="mergekit", rich_help_panel=RECIPE, help="Give mergekit's bits, quirks included."
+        ),
+    ] = None,
+    num_fewshot: NumFewshot = None,
+    apply_chat_template: ApplyChatTemplate = False,
+    engine: Engine = "live",
     device: Device = "cpu",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=OUTPUT, help="Only show the recipe and the published scores.")
+    ] = False,
+    parents: Annotated[
+        bool, typer.Option("--parents", rich_help_panel=OUTPUT, help="Measure the parents too.")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", rich_help_panel=OUTPUT, help="Keep the rebuilt weights.")
+    ] = None,
+    output: OutputPath = None,
 ) -> None:
     """Rebuild the model of a Hugging Face model card and measure the scores that it publishes."""
+    from experiments.devices import usable_device
     from experiments.reproduce.command import ReproduceOptions, reproduce_card
     from experiments.reproduce.measure import Settings
 
@@ -68,4 +105,5 @@ def reproduce_command(
         device=device,
     )
     with explained():
+        usable_device(device)
         reproduce_card(card, options=options, models_roots=models_root)

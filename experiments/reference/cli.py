@@ -17,7 +17,8 @@ INTRODUCTION = """\
 # The command line
 
 `mergesearch COMMAND --help` shows the same as this page. `mergesearch --install-completion` has the shell complete
-commands and options. Options that mergekit and lm-eval have too bear their names.
+commands and options. Options that mergekit and lm-eval have too bear their names; `--num_fewshot` and `--num-fewshot`
+are the same.
 
 | exit code | meaning |
 |---|---|

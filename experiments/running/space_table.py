@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.running.verdict_screen import WIDE
+from experiments.running.verdict_screen import unbroken
 from search.proposals.trial_budget import Budget, budget_of
 from search.study.study import load_study
 
@@ -18,9 +18,7 @@ def print_space(study: Path) -> None:
         StudyError: The file is wrong.
     """
     budget = budget_of(load_study(study))
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console.width = WIDE
+    console = unbroken(Console(soft_wrap=True))
     console.print(_table(budget))
     for line in space_lines(budget):
         console.print(escape(line), highlight=False)

@@ -30,10 +30,10 @@ def comparison_table(verdict: Verdict, width: int) -> Table:
     """
     level = max((comparison.objective.level for comparison in verdict.comparisons), default=0.95)
     rows = [_row(verdict, comparison) for comparison in verdict.comparisons]
-    titles = ("winner against", "objective", "difference", f"{level:.0%} interval", "")
-    others = sum(max(len(row[column]) for row in (titles, *rows)) + 1 for column in range(1, len(titles)))
+    titles = ("winner against", "score", "gain", f"{level:.0%} interval", "")
+    others = sum(max(len(row[column]) for row in (titles, *rows)) + 2 for column in range(1, len(titles)))
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(titles[0], no_wrap=True, overflow="ellipsis", max_width=max(len(titles[0]), width - others - 1))
+    table.add_column(titles[0], no_wrap=True, overflow="ellipsis", max_width=max(len(titles[0]), width - others))
     for title in titles[1:]:
         table.add_column(
             title, justify="right" if title in titles[1:3] else "center" if title else "left", no_wrap=True
@@ -75,16 +75,22 @@ def remarks(verdict: Verdict) -> Iterator[str]:
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:
-    """Print the verdict: a sentence, a table, remarks. Words are not broken; outside of a terminal no line is cut."""
-    open_ended = not console.is_terminal
+    """Print the verdict: a sentence, a table, remarks; no word is broken, and outside of a terminal no line is."""
+    console = unbroken(console)
     console.print(Text.assemble(("Verdict", "bold"), " on questions that nobody searched on"))
-    console.print(Text(headline(verdict)), soft_wrap=open_ended)
+    console.print(Text(headline(verdict)))
     console.print()
-    width = WIDE if open_ended else console.width
-    console.print(comparison_table(verdict, width), width=width)
+    console.print(comparison_table(verdict, console.width))
     console.print()
     for line in remarks(verdict):
-        console.print(Text(line), soft_wrap=open_ended)
+        console.print(Text(line))
+
+
+def unbroken(console: Console) -> Console:
+    """Return a console on the same stream that is wide where that is no terminal, whose lines have no width."""
+    if console.is_terminal or console.is_jupyter:
+        return console
+    return Console(file=console.file, width=WIDE)
 
 
 def print_places(console: Console, places: Sequence[Place], account: str) -> None:

@@ -234,6 +234,12 @@ def test_the_store_of_another_study_is_refused(finished: tuple[Path, str], tmp_p
         (("export", "nowhere", "--model", "x"), "must be the folder of a study"),
         (("evaluate", "base"), "--tasks a,b or --suite NAME"),
         (("evaluate", "base", "--tasks", "mini_arc", "--engine", "warp"), "--engine: must be one of"),
+        (
+            ("evaluate", "base", "--tasks", "mini_arc", "--device", "gpu"),
+            "--device gpu: must be a device that torch can",
+        ),
+        (("verify", "nowhere", "--device", "meta"), "--device meta: must be a device that torch can use here"),
+        (("search", "missing.yaml", "--quiet", "--json"), "--quiet: must stand alone, got --json too"),
         (("list", "things"), "list: must be one of"),
         (("search", "missing.yaml"), "missing.yaml: cannot be read"),
         (("merge", "missing.yaml", "out"), "missing.yaml"),

@@ -1,6 +1,7 @@
 """`experiments.run`: the whole as the command does it, from a mapping, a file or an object."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,10 +69,14 @@ def test_a_mapping_runs_and_an_observer_hears_of_it(
 
 
 def test_json_is_one_object_a_line_and_nothing_else(tiny_models: Path, tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(small()))
+    document = small()
+    del document["tracking"]
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     command = [sys.executable, "-m", "experiments", "search", str(tmp_path / "study.yaml"), "--json"]
     command += ["--models-root", str(tiny_models), "--out", str(tmp_path / "out"), "--trials", "3"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [events[0]["event"], *(event["event"] for event in events[-2:])] == ["started", "verdict", "places"]
@@ -80,6 +85,8 @@ def test_json_is_one_object_a_line_and_nothing_else(tiny_models: Path, tmp_path:
         "trials"
     ] * 3
     assert events[-1]["folder"] == str(tmp_path / "out")
+    assert {place["name"]: place["location"] for place in events[-1]["places"]}["MLflow"] == uri
+    assert (tmp_path / "elsewhere.db").is_file()
 
 
 def test_an_unknown_name_is_told() -> None:

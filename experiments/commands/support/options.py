@@ -7,11 +7,16 @@ import typer
 
 from experiments.errors import InputError
 
-INPUT = "Models and questions"
+INPUT = "What is read"
 BUDGET = "How long"
 MACHINE = "Where it runs"
 OUTPUT = "What is written and shown"
-IDLE: dict[str, Any] = {"rich_help_panel": "mergekit's flags that need no action here; each says why"}
+PROMPTS = "How questions are asked"
+RECIPE = "How tensors are merged"
+IDLE: dict[str, Any] = {
+    "rich_help_panel": "mergekit's flags that need no action here; each says why",
+    "show_default": False,
+}
 
 ModelsRoot = Annotated[
     list[Path] | None,
@@ -50,6 +55,64 @@ Workers = Annotated[
 Device = Annotated[
     str,
     typer.Option("--device", metavar="NAME", rich_help_panel=MACHINE, help="Where models run: cpu, cuda, cuda:1, mps."),
+]
+IncludePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--include-path",
+        metavar="DIR",
+        rich_help_panel=INPUT,
+        help="Find more lm-eval task files in this folder.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=1, rich_help_panel=INPUT, help="Ask only the first N questions of each task."
+    ),
+]
+NumFewshot = Annotated[
+    int | None,
+    typer.Option(
+        "--num-fewshot",
+        metavar="N",
+        min=0,
+        rich_help_panel=PROMPTS,
+        help="Examples before each question, instead of the task's own number.",
+    ),
+]
+ApplyChatTemplate = Annotated[
+    bool,
+    typer.Option(
+        "--apply-chat-template",
+        rich_help_panel=PROMPTS,
+        help="Wrap prompts in the model's chat template.",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        rich_help_panel=MACHINE,
+        help="What answers: live, ours; hf, lm-eval's own, to check it; vllm, an optional extra for GPUs.",
+    ),
+]
+OutputPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "--output-path",
+        metavar="PATH",
+        rich_help_panel=OUTPUT,
+        help="Write lm-eval's results document: FILE.json, or a folder.",
+    ),
+]
+OutShardSize = Annotated[
+    str,
+    typer.Option(
+        "--out-shard-size", metavar="SIZE", rich_help_panel=OUTPUT, help="Largest shard in bytes, with K, M or B."
+    ),
 ]
 Plain = Annotated[
     bool,
