@@ -14,7 +14,8 @@ import yaml
 from safetensors.torch import save_file
 from typer.main import get_command
 
-from experiments.cli import app
+from experiments.cli import COMMANDS as ENTRIES
+from experiments.cli import Entry, app
 from search.study.study import parse_study
 from tests.conftest import ROOT
 from tests.experiments.test_cli import run
@@ -213,11 +214,13 @@ def study_with(hole: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_commands_help_ends_with_an_example_that_is_taken(name: str) -> None:
-    code, out, _ = run(name, "--help")
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_every_commands_help_ends_with_examples_that_are_taken(entry: Entry) -> None:
+    code, out, _ = run(entry.name, "--help")
     assert code == 0
-    example = " ".join(out.split("Example: ", 1)[1].split())
-    words = shlex.split(example)
-    assert words[:2] == ["mergesearch", name]
-    parsed(words)
+    ending = " ".join(out[out.rindex("Example") :].split())
+    for example in entry.examples:
+        assert f"mergesearch {example}" in ending
+        words = shlex.split(f"mergesearch {example}")
+        assert words[1] == entry.name
+        parsed(words[: words.index(">")] if ">" in words else words)
