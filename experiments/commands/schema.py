@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.support.options import OUTPUT
 from experiments.exit_codes import explained
 
 
 def schema_command(
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it here instead of printing it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", rich_help_panel=OUTPUT, help="Write it here.")
+    ] = None,
 ) -> None:
     """Print the JSON schema of a study file, by which editors complete and check it.
 
