@@ -3,7 +3,8 @@
 from typing import Any
 
 from evals.scores.statistics import Interval
-from search.results.outcome import Comparison, Outlook, TrialRecord, Verdict
+from search.results.observer import Outlook, TrialRecord
+from search.results.verdict import Comparison, Verdict
 
 OUTLOOK = Outlook("tiny", ("base", "equal weights"), 4, 0, {"search": 8, "selection": 4, "test": 6}, ("arc/acc",))
 

@@ -16,7 +16,7 @@ from experiments.running.plain import PlainRenderer
 from experiments.running.quiet import QuietRenderer
 from experiments.running.renderer import AbstractRenderer
 from experiments.running.renderers import make_renderer
-from search.results.outcome import Outlook
+from search.results.observer import Outlook
 from tests.experiments.running.records import OUTLOOK, baseline, record, verdict
 
 PLACES = (Place("recipe", "runs/tiny/best.yaml"), Place("weights", "not written", "mergesearch export runs/tiny"))
