@@ -13,11 +13,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from evals.cache.disk_cache import DiskCache
 from evals.cache.fingerprint import tokenizer_key
-from evals.engines.live.token_cache import Tokens
 from evals.errors import ScoringError, TaskError
 from evals.prompts.building import Prompting, ask_leaf
 from evals.prompts.chat_template import chat_renderer
 from evals.prompts.requests import Asked, asked_from_json, asked_to_json
+from evals.prompts.token_cache import Tokens
 from evals.scores.aggregation import Aggregator
 from evals.scores.results import Cost, Item, Results, results_of
 from evals.tasks.lm_eval_setup import kept_random_state
@@ -26,6 +26,7 @@ from evals.tasks.metrics import (
     GOLD_BITS,
     GOLD_PROB,
     bits_per_byte,
+    filters_of,
     gold_probability,
     metric_key,
 )
@@ -48,12 +49,16 @@ class Evaluation:
     """
 
     def __init__(
-        self, asked: Sequence[Asked], tasks: Sequence[LoadedTask], tokens: Callable[[Any], Tokens | None] | None = None
+        self,
+        asked: Sequence[Asked],
+        tasks: Sequence[LoadedTask],
+        tokens_by: Callable[[Any], Tokens | None] | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self._asked = tuple(asked)
         self._tasks = tuple(tasks)
-        self._tokens_by = tokens
-        self._tokens: Tokens | None = None
+        self._tokens_by = tokens_by
+        self._tokens = tokens
         self.questions: tuple[Question, ...] = tuple(one.question for one in asked)
         self._aggregate = Aggregator(tasks, self.questions)
 
@@ -126,9 +131,8 @@ class Evaluation:
 
     def tokenised_by(self, tokenizer: Any) -> "Evaluation":
         """Return the same prompts with another tokenizer's tokens, from disk where prompts are kept there."""
-        made = Evaluation(self._asked, self._tasks, self._tokens_by)
-        made._tokens = None if self._tokens_by is None else self._tokens_by(tokenizer)
-        return made
+        tokens = None if self._tokens_by is None else self._tokens_by(tokenizer)
+        return Evaluation(self._asked, self._tasks, self._tokens_by, tokens)
 
     def run(self, lm: Any, only: Sequence[Question] | None = None) -> Results:
         """Score one candidate.
@@ -221,11 +225,13 @@ def _measure(leaf: Sequence[Asked]) -> list[Item]:
     """Apply filters and metrics to one leaf's answers."""
     loaded, task = leaf[0].loaded, leaf[0].loaded.task
     items = [item for one in leaf for item in _golden(one)]
+    from lm_eval.filters import build_filter_ensemble
+
     instances = [request for one in leaf for request in one.own]
     if not instances:
         return items
-    task._instances = instances
-    task.apply_filters()
+    for name, steps in filters_of(task):
+        build_filter_ensemble(name, steps).apply(instances)
     for name in instances[0].filtered_resps:
         for one in leaf:
             found = task.process_results(one.doc, [request.filtered_resps[name] for request in one.own])

@@ -42,7 +42,7 @@ def make_engine(name: str, model: Any, tokenizer: Any) -> Any:
         from evals.engines.vllm import VllmScorer
 
         return VllmScorer(model, tokenizer)
-    from evals.engines.hf import stock_scorer
+    from evals.engines.common.hflm import stock_scorer
 
     return stock_scorer(model, tokenizer)
 

@@ -7,7 +7,7 @@ ll is the total log-likelihood of a text after its prompt, in nats; bytes are UT
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,25 @@ GOLD_PROB = "gold_prob"
 GOLD_BITS = "gold_bits_per_byte"
 
 
+Step = tuple[Any, dict[str, Any]]
+"""A step of a filter: name or function, and its options."""
+
+
+def filters_of(task: Any) -> tuple[tuple[str, list[Step]], ...]:
+    """Return name and steps of each of a task's filters, in lm-eval's order; without any, the first answer is taken."""
+    listed = task.get_config("filter_list")
+    if listed is None:
+        return (("none", [("take_first", {})]),)
+    return tuple((item["name"], [_step(step) for step in item["filter"]]) for item in listed)
+
+
+def _step(document: Mapping[str, Any]) -> Step:
+    return document["function"], {key: value for key, value in document.items() if key != "function"}
+
+
 def filter_names(task: Any) -> tuple[str, ...]:
     """Return the names of a task's filters, in lm-eval's order."""
-    listed = task.get_config("filter_list")
-    return tuple(item["name"] for item in listed) if listed else ("none",)
+    return tuple(name for name, _ in filters_of(task)) or ("none",)
 
 
 def metric_key(task: Any, metric: str, filter_name: str) -> str:

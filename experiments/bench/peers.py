@@ -33,7 +33,7 @@ from typing import Any
 
 import yaml
 
-from evals.reference_run import write_task
+from evals.lm_eval_files.reference_run import write_task
 from experiments.bench.support.contenders import ContenderResult, ContenderTask, ScoredRecipe
 from experiments.bench.support.parents import write_parent
 from experiments.bench.support.process import machine

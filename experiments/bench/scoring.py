@@ -28,9 +28,9 @@ from typing import Any
 
 import torch
 
-from evals.engines.hf import stock_scorer
+from evals.engines.common.hflm import stock_scorer
 from evals.engines.live.engine import LiveScorer
-from evals.engines.live.onednn_linear import fast_products
+from evals.engines.live.onednn_linear import OneDnnLinear, fast_products
 from evals.evaluation import Evaluation
 from evals.scores.results import Results
 from evals.tasks.loading import LoadedTask, TaskSpec, load_tasks
@@ -126,10 +126,10 @@ def matrices(model: Any) -> list[torch.Tensor]:
 @torch.inference_mode()
 def matmul_rate(model: Any) -> float:
     """Return the floating point operations per second of the model's linear layers, one after another, as scored."""
-    head = model.get_output_embeddings()
-    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    inputs = {m.in_features: torch.randn(ROWS, m.in_features, dtype=m.weight.dtype) for m in layers}
+    inputs = {w.shape[1]: torch.randn(ROWS, w.shape[1], dtype=w.dtype) for w in matrices(model)}
     with fast_products(model):
+        kinds, head = (torch.nn.Linear, OneDnnLinear), model.get_output_embeddings()
+        layers = [m for m in model.modules() if isinstance(m, kinds) and m is not head]
         started = time.process_time()
         for layer in layers:
             layer(inputs[layer.in_features])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from evals.engines.live.shared_attention import Pass, UnshareableError, _plain, attend, normalised, using
+from evals.engines.live.shared_attention import Pass, UnshareableError, attend, using
 
 HEADS, SHARED, DIM, PREFIX, LENGTH, BATCH = 4, 2, 8, 7, 5, 3
 
@@ -46,20 +46,6 @@ def test_pieces_of_a_row_are_attention_under_their_mask() -> None:
         with using(Pass(PREFIX + LENGTH, [(prefix_k, prefix_v)], **how)):
             found.append(attend(module(), q, k, v, None)[0])
     torch.testing.assert_close(*found)
-
-
-@pytest.mark.parametrize("masked", ["causal", "mask", "all"])
-def test_the_plain_formula_is_the_fused_kernel(masked: str) -> None:
-    q, k, v = tensors(BATCH, LENGTH)
-    mask = None
-    if masked == "mask":
-        mask = torch.zeros(BATCH, 1, LENGTH, LENGTH).masked_fill_(
-            torch.ones(LENGTH, LENGTH).triu(2).bool(), float("-inf")
-        )
-    fused = normalised(q, k, v, mask=mask, causal=masked == "causal")
-    plain = _plain(q, k, v, mask=mask, causal=masked == "causal", scaling=None)
-    for one, other in zip(fused, plain, strict=True):
-        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize(

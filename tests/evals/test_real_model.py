@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from evals.engines.hf import stock_scorer
+from evals.engines.common.hflm import stock_scorer
 from evals.engines.live.engine import LiveScorer
 from evals.evaluation import Evaluation
 from evals.tasks.loading import TaskSpec, load_tasks

@@ -13,7 +13,8 @@ from evals.engines.live.engine import LiveScorer
 from evals.engines.live.forward_passes import Passes
 from evals.engines.live.prefix_cache import Stems
 from evals.engines.live.prefix_tree import build_plan
-from evals.engines.live.scoring_plan import Budget, Request
+from evals.engines.live.scoring_plan import Budget
+from evals.prompts.token_cache import TokenPair
 from tests.evals.test_scorer import STEM, asked, assert_same, contexts
 
 ROOM = 1 << 30
@@ -65,7 +66,7 @@ def test_a_stem_that_is_known_whole_runs_its_last_token_only_where_that_is_read(
 
     stem = tuple(range(5, 105))
     tails = ((), (7,)) if read else ((6,), (7,))
-    requests = [Request((*stem, *tail), (9, 8)) for tail in tails]
+    requests = [TokenPair((*stem, *tail), (9, 8)) for tail in tails]
     plan = build_plan(requests, 500, Budget())
     stems = Stems(ROOM)
     with torch.inference_mode(), shared_attention(model):
@@ -79,7 +80,7 @@ def test_no_more_is_kept_than_there_is_room_for(model: Any) -> None:
     from evals.engines.live.shared_attention import shared_attention
 
     stems_of = [tuple((at * i) % 251 for i in range(300)) for at in (3, 50)]
-    plans = [build_plan([Request(stem, (9,))], 500, Budget()) for stem in stems_of]
+    plans = [build_plan([TokenPair(stem, (9,))], 500, Budget()) for stem in stems_of]
     key = model.config.num_key_value_heads * model.config.hidden_size // model.config.num_attention_heads
     stems = Stems(int(1.5 * 300 * key * 4 * 2 * model.config.num_hidden_layers))
     reused = []

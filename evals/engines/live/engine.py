@@ -16,18 +16,18 @@ import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from evals.engines.hf import is_greedy, model_length, stock_scorer
+from evals.engines.common.hflm import is_greedy, model_length, stock_scorer
 from evals.engines.live.forward_passes import Passes, probe
 from evals.engines.live.generation import PATIENCE, Ending, Generator
 from evals.engines.live.onednn_linear import fast_products
 from evals.engines.live.pass_budget import budget_for, keep_freed_memory
 from evals.engines.live.prefix_cache import Stems, room_for_stems
 from evals.engines.live.prefix_tree import build_plan
-from evals.engines.live.scoring_plan import Plan, Request
+from evals.engines.live.scoring_plan import Plan
 from evals.engines.live.shared_attention import UnshareableError, shared_attention
-from evals.engines.live.token_cache import Tokens, windows
 from evals.errors import ScoringError
 from evals.prompts.chat_template import chat_renderer
+from evals.prompts.token_cache import TokenPair, Tokens, windows
 from evals.scores.results import Cost
 
 _log = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._stems: Stems | None = None
         self._plain: Any = None
         self.tokens = Tokens(tokenizer)
-        self._cut: dict[str, tuple[Request, ...]] = {}
-        self._plans: dict[tuple[int, ...], tuple[tuple[Request, ...], Plan]] = {}
+        self._cut: dict[str, tuple[TokenPair, ...]] = {}
+        self._plans: dict[tuple[int, ...], tuple[tuple[TokenPair, ...], Plan]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -179,7 +179,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """Score ``(texts, context tokens, continuation tokens)``, lm-eval's inner interface."""
-        return self._score_tokens(tuple(Request(tuple(context), tuple(rest)) for _, context, rest in requests))
+        return self._score_tokens(tuple(TokenPair(tuple(context), tuple(rest)) for _, context, rest in requests))
 
     def _run(self, kind: str, requests: Sequence[Any], share: Callable[[Sequence[Any]], list[_T]]) -> list[_T]:
         """Answer with a shared prefix; from the first model on that cannot, with HFLM."""
@@ -188,10 +188,10 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         with torch.inference_mode():
             if self.fallback_reason is None:
                 try:
+                    if not self._probed:
+                        probe(self.model)
+                        self._probed = True
                     with shared_attention(self.model), fast_products(self.model):
-                        if not self._probed:
-                            probe(self.model)
-                            self._probed = True
                         return share(requests)
                 except UnshareableError as error:
                     self.fallback_reason = str(error)
@@ -211,12 +211,12 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         scores = iter(self._score_tokens(tuple(window for listed in cut for window in listed)))
         return [sum(next(scores)[0] for _ in listed) for listed in cut]
 
-    def _windows(self, text: str) -> tuple[Request, ...]:
+    def _windows(self, text: str) -> tuple[TokenPair, ...]:
         if text not in self._cut:
             self._cut[text] = windows(self.tokens.text(text), self.prefix_token_id, self.max_length)
         return self._cut[text]
 
-    def _score_tokens(self, requests: tuple[Request, ...]) -> list[tuple[float, bool]]:
+    def _score_tokens(self, requests: tuple[TokenPair, ...]) -> list[tuple[float, bool]]:
         if not requests:
             return []
         while True:
@@ -229,7 +229,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             self.cost += Cost(plan.tokens_run - passes.reused, plan.tokens_full)
             return scores
 
-    def _planned(self, requests: tuple[Request, ...]) -> Plan:
+    def _planned(self, requests: tuple[TokenPair, ...]) -> Plan:
         """Return the plan for `requests`; they are kept, and known again by identity without a look inside."""
         key = tuple(map(id, requests))
         if key not in self._plans:

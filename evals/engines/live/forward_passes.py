@@ -9,9 +9,10 @@ from torch import Tensor
 
 from evals.engines.live.prefix_cache import Stems, continued
 from evals.engines.live.prefix_tree import build_plan
-from evals.engines.live.scoring_plan import Budget, Forward, Ints, Plan, Request
-from evals.engines.live.shared_attention import Layers, Pass, Piece, UnshareableError, using
+from evals.engines.live.scoring_plan import Budget, Forward, Ints, Plan
+from evals.engines.live.shared_attention import Layers, Pass, Piece, UnshareableError, shared_attention, using
 from evals.errors import ScoringError
+from evals.prompts.token_cache import TokenPair
 
 LEAST_PIECE = 32
 """Shorter pieces stay together under a mask: the attention kernel takes so many queries at a time."""
@@ -49,6 +50,8 @@ class Passes:
                 logits: Tensor = self._model(input_ids=ids, position_ids=positions, use_cache=False).logits
         finally:
             hook.remove()
+        if not state.layers_seen:
+            raise UnshareableError("its attention does not go through transformers' attention interface")
         if logits.shape[:2] != (1, len(needed)):
             raise UnshareableError("its head is not a plain output layer")
         if state.captured is not None and len(state.captured) != len(state.layers_seen):
@@ -171,11 +174,15 @@ def probe(model: Any) -> None:
     vocabulary = model.get_input_embeddings().num_embeddings
     tokens = np.random.default_rng(0).integers(0, vocabulary, _PROBE).tolist()
     stem = tokens[:24]
-    requests = [Request(tuple(stem), tuple(tokens[24:30])), Request(tuple(stem), tuple(tokens[24:26] + tokens[30:34]))]
-    requests.append(Request(tuple(stem[:20] + tokens[34:37]), tuple(tokens[37:40])))
+    requests = [
+        TokenPair(tuple(stem), tuple(tokens[24:30])),
+        TokenPair(tuple(stem), tuple(tokens[24:26] + tokens[30:34])),
+    ]
+    requests.append(TokenPair(tuple(stem[:20] + tokens[34:37]), tuple(tokens[37:40])))
     device = next(iter(model.parameters())).device
     plan = build_plan(requests, len(stem) + 8, Budget(min_prefix=8))
-    shared = [score for score, _ in Passes(model, device).score(plan)]
+    with shared_attention(model):
+        shared = [score for score, _ in Passes(model, device).score(plan)]
     plain = [_plain_score(model, request, device) for request in requests]
     if not np.isfinite(plain).all():
         raise ScoringError("scoring: logits must be finite, got nan or infinity; drop this candidate")
@@ -184,15 +191,10 @@ def probe(model: Any) -> None:
         raise UnshareableError("its results change when a prefix is shared")
 
 
-def _plain_score(model: Any, request: Request, device: torch.device) -> float:
+def _plain_score(model: Any, request: TokenPair, device: torch.device) -> float:
     """Score a request with the model's own attention."""
     ids = torch.tensor([*request.context, *request.continuation], device=device)
-    before = model.config._attn_implementation
-    model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
-    try:
-        logits = model(input_ids=ids[None, :-1], use_cache=False).logits[0].float()
-    finally:
-        model.set_attn_implementation(before)
+    logits = model(input_ids=ids[None, :-1], use_cache=False).logits[0].float()
     count = len(request.continuation)
     likelihood = logits[-count:].log_softmax(-1).gather(1, ids[-count:, None])
     return float(likelihood.sum())

@@ -20,55 +20,65 @@ LEAST_ROWS = 4
 
 @cache
 def prefers_onednn() -> bool:
-    """Tell whether this processor is another maker's than Intel's and torch has oneDNN."""
+    """Tell whether this processor is another maker's than Intel's and torch has both libraries."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return False
     makers = {line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")}
-    return bool(makers) and "GenuineIntel" not in makers and has_onednn() and bool(torch._C.has_mkl)
+    return bool(makers) and "GenuineIntel" not in makers and has_onednn() and _built_with_mkl()
 
 
 def has_onednn() -> bool:
-    """Tell whether torch was built with oneDNN and gives its products away."""
-    return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    """Tell whether torch was built with oneDNN and offers its product."""
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no types here
+    return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _built_with_mkl() -> bool:
+    built: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch has no types here
+    return built
 
 
 @contextmanager
 def fast_products(model: torch.nn.Module) -> Iterator[None]:
-    """Send the products of a model's linear layers through oneDNN inside, where that is the faster library."""
-    layers = [module for module in model.modules() if type(module) is torch.nn.Linear] if prefers_onednn() else []
-    changed = [layer for layer in layers if _fits(layer)]
-    for layer in changed:
-        vars(layer)["forward"] = _Product(layer)
+    """Put oneDNN's product in the place of a model's linear layers inside, where it is the faster library.
+
+    The layers come back afterwards. Inside, hooks on them are not called.
+    """
+    named = list(model.named_modules(remove_duplicate=False)) if prefers_onednn() else []
+    layers = [(name, module) for name, module in named if type(module) is torch.nn.Linear and _fits(module)]
+    for name, layer in layers:
+        model.set_submodule(name, OneDnnLinear(layer))
     try:
         yield
     finally:
-        for layer in changed:
-            del layer.forward
+        for name, layer in layers:
+            model.set_submodule(name, layer)
 
 
 def _fits(layer: torch.nn.Linear) -> bool:
-    """Tell whether a layer is in float32 on a CPU and nobody has hooked it already."""
+    """Tell whether a layer is in float32 on a CPU and has no forward of its own, as dispatching libraries give it."""
     weight = layer.weight
     return "forward" not in vars(layer) and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
-class _Product:
-    """``x @ weight.T + bias`` of one layer, its weight read anew at every call.
+class OneDnnLinear(torch.nn.Module):
+    """A linear layer whose product oneDNN computes: ``x @ weight.T + bias``.
 
     Args:
-        layer: The linear layer.
+        layer: The linear layer; its parameters are shared.
     """
 
     def __init__(self, layer: torch.nn.Linear) -> None:
-        self._layer = layer
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Return ``[..., out]`` of inputs ``[..., in]``."""
-        layer = self._layer
-        if inputs.numel() < LEAST_ROWS * layer.in_features or inputs.dtype != torch.float32:
-            return torch.nn.functional.linear(inputs, layer.weight, layer.bias)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return ``[..., out]``, float32, of inputs ``[..., in]``; few rows go to torch's own product."""
+        if inputs.numel() < LEAST_ROWS * self.in_features or inputs.dtype != torch.float32:
+            return torch.nn.functional.linear(inputs, self.weight, self.bias)
         product: Any = torch.ops.mkldnn._linear_pointwise
-        out: Tensor = product(inputs, layer.weight, layer.bias, "none", [], "")
+        out: Tensor = product(inputs, self.weight, self.bias, "none", [], "")
         return out

@@ -1,9 +1,9 @@
 """How large a forward pass may be, from the memory that is free where the model is, and who keeps what it frees."""
 
 import math
-import os
 from typing import Any
 
+import psutil
 import torch
 
 from evals.engines.live.scoring_plan import ROW, Budget
@@ -36,10 +36,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return 1 << 32
+    return int(psutil.virtual_memory().available)
 
 
 def budget_for(model: Any, device: torch.device, free: int | None = None) -> Budget:

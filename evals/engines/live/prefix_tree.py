@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evals.engines.live.scoring_plan import Budget, Forward, Group, Ints, Plan, Request, Targets
+from evals.engines.live.scoring_plan import Budget, Forward, Group, Ints, Plan, Targets
+from evals.prompts.token_cache import TokenPair
 
 WIDTH_COST = 5e-4
 """Attention of a token per token of its row's width, as a share of its work in linear layers; less in large models."""
@@ -70,7 +71,7 @@ def common_prefix(a: Ints, b: Ints) -> int:
     return int(different[0]) if len(different) else n
 
 
-def build_plan(requests: Sequence[Request], max_length: int, budget: Budget) -> Plan:
+def build_plan(requests: Sequence[TokenPair], max_length: int, budget: Budget) -> Plan:
     """Plan the passes for `requests`; a context that does not fit into `max_length` loses its beginning."""
     inputs = [_input(i, request, max_length) for i, request in enumerate(requests)]
     groups: list[Group] = []
@@ -97,7 +98,7 @@ def _pairs(packs: Sequence[_Pack]) -> int:
     return sum(int((pack.depth + 1).sum()) for pack in packs)
 
 
-def _input(number: int, request: Request, max_length: int) -> _Input:
+def _input(number: int, request: TokenPair, max_length: int) -> _Input:
     whole = np.array((*request.context, *request.continuation)[-(max_length + 1) :], dtype=np.int64)
     targets = np.array(request.continuation, dtype=np.int64)
     if len(targets) > max_length or not len(request.context) or not len(targets):

@@ -16,14 +16,6 @@ ROW = 256
 
 
 @dataclass(frozen=True)
-class Request:
-    """A text to score: `context` tokens, then `continuation` tokens, at least one of each."""
-
-    context: tuple[int, ...]
-    continuation: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Targets:
     """Which tokens are scored in a pass; four arrays of one length.
 

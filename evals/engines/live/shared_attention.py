@@ -1,13 +1,11 @@
 """Attention that joins a prefix held once with a batch of rows, registered through transformers' own interface.
 
-Softmax attention over two sets of keys is the attention over each, weighted by their shares of the normaliser:
-
-    out = (e^l1 out1 + e^l2 out2) / (e^l1 + e^l2),   l = log sum_k exp(q . k * scaling)
-
-so a prefix ``[1, heads, Lp, D]`` is never copied into the rows. Source: M. Milakov and N. Gimelshein, "Online
-normalizer calculation for softmax", 2018; for shared prefixes: J. Juravsky et al., "Hydragen", 2024.
+A prefix ``[1, Hk, Lp, D]`` is never copied into the rows: attention over the prefix and over the rows' own keys are
+computed apart and joined by their normalisers (`fused_attention`). Source for shared prefixes: J. Juravsky et al.,
+"Hydragen: High-Throughput LLM Inference with Shared Prefixes", 2024.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from evals.engines.live.fused_attention import attention, join
 
 NAME = "mergesearch_shared"
 """Under this name the attention function is registered with transformers."""
@@ -66,16 +66,19 @@ _current: ContextVar[Pass | None] = ContextVar("mergesearch_pass", default=None)
 
 @contextmanager
 def shared_attention(model: Any) -> Iterator[None]:
-    """Switch a model to the shared attention inside, and back afterwards."""
-    before = model.config._attn_implementation
+    """Give a model a copy of its configuration with the shared attention inside, and its own back afterwards."""
     register()
-    model.set_attn_implementation(NAME)
+    copies: dict[int, Any] = {}
+    copy.deepcopy(model.config, copies)  # by identity of the original, its parts included
+    owners = [(module, module.config) for module in model.modules() if id(getattr(module, "config", None)) in copies]
+    for module, own in owners:
+        module.config = copies[id(own)]
     try:
-        if model.config._attn_implementation != NAME:
-            raise UnshareableError("its attention does not go through transformers' attention interface")
+        model.set_attn_implementation(NAME)
         yield
     finally:
-        model.set_attn_implementation(before)
+        for module, own in owners:
+            module.config = own
 
 
 @contextmanager
@@ -175,20 +178,20 @@ def _rows(
     if pieces:
         out, norm = _apart(q, k, v, pieces, scaling)
     else:
-        out, norm = normalised(q, k, v, mask=mask, causal=mask is None, scaling=scaling)
+        out, norm = attention(q, k, v, mask=mask, causal=mask is None, scaling=scaling)
     if prefix is None:
         return out
     batch, heads, length, dim = q.shape
     folded = q.transpose(0, 1).reshape(1, heads, batch * length, dim)
-    out_p, norm_p = normalised(folded, *prefix, scaling=scaling)
+    out_p, norm_p = attention(folded, *prefix, scaling=scaling)
     out_p = out_p.view(heads, batch, length, -1).transpose(0, 1)
-    return _join(out, norm, out_p, norm_p.view(heads, batch, length).transpose(0, 1))
+    return join(out, norm, out_p, norm_p.view(heads, batch, length).transpose(0, 1))
 
 
 def _apart(q: Tensor, k: Tensor, v: Tensor, pieces: tuple[Piece, ...], scaling: float | None) -> tuple[Tensor, Tensor]:
     """Compute each piece of the only row on its own, so that no score is computed between them."""
     found = [
-        normalised(q[:, :, here], k[:, :, here], v[:, :, here], mask=mask, causal=mask is None, scaling=scaling)
+        attention(q[:, :, here], k[:, :, here], v[:, :, here], mask=mask, causal=mask is None, scaling=scaling)
         for here, mask in pieces
     ]
     out = torch.cat([out.transpose(1, 2) for out, _ in found], dim=1).transpose(1, 2)
@@ -202,48 +205,10 @@ def _decode(
     batch, heads, _, dim = q.shape
     shared = k.shape[1]
     grouped = q.reshape(batch, shared, heads // shared, dim)
-    out, norm = normalised(grouped, k, v, mask=mask, scaling=scaling)
+    out, norm = attention(grouped, k, v, mask=mask, scaling=scaling)
     if prefix is not None:
         folded = grouped.transpose(0, 1).reshape(1, shared, -1, dim)
-        out_p, norm_p = normalised(folded, *prefix, scaling=scaling)
+        out_p, norm_p = attention(folded, *prefix, scaling=scaling)
         out_p = out_p.view(shared, batch, heads // shared, -1).transpose(0, 1)
-        out = _join(out, norm, out_p, norm_p.view(shared, batch, -1).transpose(0, 1))
+        out = join(out, norm, out_p, norm_p.view(shared, batch, -1).transpose(0, 1))
     return out.reshape(batch, heads, 1, -1)
-
-
-def _join(out: Tensor, norm: Tensor, out_p: Tensor, norm_p: Tensor) -> Tensor:
-    share = torch.sigmoid(norm - norm_p).unsqueeze(-1).to(out.dtype)
-    return torch.lerp(out_p, out, share)
-
-
-def normalised(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False, scaling: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return attention and the log of its normaliser, ``[B, H, L, D]`` and ``[B, H, L]``.
-
-    `k` and `v` may have fewer heads than `q`.
-    """
-    if q.device.type == "cpu" and q.shape[-1] == v.shape[-1]:
-        out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, causal, attn_mask=mask, scale=scaling
-        )
-        return out, norm
-    return _plain(q, k, v, mask=mask, causal=causal, scaling=scaling)
-
-
-def _plain(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scaling: float | None
-) -> tuple[Tensor, Tensor]:
-    """The formula itself, for devices whose fused kernels do not return the normaliser."""
-    repeats = q.shape[1] // k.shape[1]
-    if repeats > 1:
-        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-    scores = torch.matmul(q, k.transpose(2, 3)).float() * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-    if mask is not None:
-        scores = scores + mask
-    if causal:
-        length, total = scores.shape[2:]
-        later = torch.ones(length, total, dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(later, float("-inf"))
-    norm = scores.logsumexp(-1)
-    return torch.matmul((scores - norm.unsqueeze(-1)).exp().to(v.dtype), v), norm

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from evals.reference_run import StockRun, gold_score
+from evals.lm_eval_files.reference_run import StockRun, gold_score
 from search.loop.run import run_search
 from search.objective.objective import Term
 from search.results.observer import Outlook, TrialRecord
