@@ -4,11 +4,12 @@ Three variants of the library ``cmaes`` cover the spaces: with a margin for grid
 categorical distributions for choices (CatCMA, Hamano et al., GECCO 2024), and separable for more than 20 continuous
 dimensions (Ros & Hansen, PPSN 2008).
 
-The state is a fold over the study's trials: in the order of their numbers, each `popsize` proposals that have a value
-are told as one generation. Nothing else is stored, so a resumed study proposes what an uninterrupted one would have.
-With several scorers a generation may hold proposals of the distribution before.
+The state is a fold over the study's trials, so a resumed study proposes what an uninterrupted one would have: each
+generation is the first `popsize` trials that came back of those that began after the generation before was told. With
+several scorers, what was under way meanwhile stems from the distribution before and is left out.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -98,20 +99,20 @@ class CovarianceSampler(BaseSampler):
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def _strategy(self, study: Study) -> Strategy:
-        """Return the strategy after every generation whose trials all have a value."""
-        trials = study.get_trials(deepcopy=False)
-        proposals = [t for t in trials if _is_proposal(t) and t.state != TrialState.FAIL]
-        memo, size = self._context.memo, self._popsize
-        strategy, told = memo.get("strategy") or self._first(trials, proposals), memo.get("told", 0)
-        while len(generation := proposals[told : told + size]) == size:
-            if any(trial.state != TrialState.COMPLETE for trial in generation):
-                break
+        """Return the strategy after every full generation: the first to come back of those that it proposed."""
+        trials, memo, size = study.get_trials(deepcopy=False), self._context.memo, self._popsize
+        proposals = [trial for trial in trials if _is_proposal(trial)]
+        strategy, since = memo.get("cmaes") or (self._first(trials, proposals), -math.inf)
+        scored = [trial for trial in proposals if trial.state == TrialState.COMPLETE]
+        while True:
+            generation = sorted((t for t in scored if _begun(t) >= since), key=_ended)[:size]
+            memo["cmaes"] = strategy, since
+            if len(generation) < size:
+                return strategy
             points = [self._point(strategy, trial) for trial in generation]
             costs = [-float(trial.value or 0.0) for trial in generation]
             strategy.tell([(_solution(strategy, point), cost) for point, cost in zip(points, costs, strict=True)])
-            told += size
-        memo.update(strategy=strategy, told=told)
-        return strategy
+            since = _ended(generation[-1])
 
     def _point(self, strategy: Strategy, trial: FrozenTrial) -> Point:
         """Return where a proposal lies: as drawn, which says more than its rounded values; drawn anew what it lacks."""
@@ -122,13 +123,11 @@ class CovarianceSampler(BaseSampler):
 
     def _first(self, trials: Sequence[FrozenTrial], proposals: Sequence[FrozenTrial]) -> Strategy:
         """Return the strategy before its first generation: around the best that was known then, else in the middle."""
-        begun = proposals[0].datetime_start if proposals else None
+        begun = min(map(_begun, proposals), default=math.inf)
         known = [
-            t
-            for t in trials
-            if not _is_proposal(t)
-            and t.state == TrialState.COMPLETE
-            and (begun is None or t.datetime_complete is None or t.datetime_complete <= begun)
+            trial
+            for trial in trials
+            if not _is_proposal(trial) and trial.state == TrialState.COMPLETE and _ended(trial) <= begun
         ]
         best = max(known, key=lambda t: float(t.value or 0.0), default=None)
         mean, sigma = self._box.encode({} if best is None else best.params).numbers, self._sigma
@@ -144,6 +143,14 @@ def _is_proposal(trial: FrozenTrial) -> bool:
     return "fixed_params" not in trial.system_attrs and LEARNED not in trial.user_attrs
 
 
+def _begun(trial: FrozenTrial) -> float:
+    return math.inf if trial.datetime_start is None else trial.datetime_start.timestamp()
+
+
+def _ended(trial: FrozenTrial) -> float:
+    return math.inf if trial.datetime_complete is None else trial.datetime_complete.timestamp()
+
+
 def _warm(sources: Sequence[tuple[Array, float]]) -> tuple[Array, float, Array]:
     """Return mean, step size and covariance of the best tenth, at least three (Nomura et al., AAAI 2021)."""
     share = min(1.0, max(0.1, 3.5 / len(sources)))
@@ -153,7 +160,7 @@ def _warm(sources: Sequence[tuple[Array, float]]) -> tuple[Array, float, Array]:
 
 def _new_strategy(box: Box, mean: Array, sigma: float, covariance: Array, size: int) -> Strategy:
     if not has_full_covariance(box):
-        return SepCMA(mean, sigma, population_size=size, seed=0)
+        return SepCMA(mean, sigma, np.tile([0.0, 1.0], (len(mean), 1)), population_size=size, seed=0)
     if box.choices:
         counts = np.array([len(values) for values in box.choices.values()])
         return CatCMA(mean, sigma, counts, population_size=size, cov=covariance, seed=0)
