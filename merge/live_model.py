@@ -9,7 +9,7 @@ from merge.checkpoint.chat_template import chat_template
 from merge.checkpoint.tokenizer import load_tokenizer_of
 from merge.errors import CheckpointError, CompatibilityError
 from merge.execution.live_state import destinations
-from merge.memory.large_pages import settle
+from merge.memory.large_pages import move_to_large_pages
 from merge.merger import Merger
 from merge.planning.plan import Plan
 from merge.recipe.schema import Recipe
@@ -60,7 +60,7 @@ def new_live_model(merger: Merger, recipe: Recipe, *, dtype: torch.dtype = torch
         raise CheckpointError(f"{plan.donor}: transformers cannot build it: {type(error).__name__}: {said}") from None
     model.tie_weights()
     model = model.to(device).eval().requires_grad_(False)
-    settle(model)
+    move_to_large_pages(model)
     return model
 
 
@@ -70,9 +70,9 @@ def load_tokenizer(merger: Merger, recipe: Recipe) -> Any:
     Raises:
         CheckpointError: The model that gives it has none.
     """
-    words = merger.vocabulary(recipe)
+    vocabulary = merger.vocabulary(recipe)
     donor = merger.plan(recipe).donor
-    tokenizer = load_tokenizer_of(merger.checkpoint(donor)) if words is None else words.tokenizer
+    tokenizer = load_tokenizer_of(merger.checkpoint(donor)) if vocabulary is None else vocabulary.tokenizer
     template = chat_template(recipe, merger.checkpoint)
     if template is not None:
         tokenizer.chat_template = template

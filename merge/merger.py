@@ -88,7 +88,7 @@ class Merger:
             self.checkpoint,
             self._cache,
             self.device,
-            shelf=None if shelf is None else SharedFiles(shelf),
+            shared_files=None if shelf is None else SharedFiles(shelf),
             compat=compat,
             allow_nan=allow_nan,
         )
@@ -119,8 +119,8 @@ class Merger:
             raise CheckpointError("\n".join(_placed(recipe.place, line) for line in lines)) from None
 
     def _plan(self, recipe: Recipe) -> Plan:
-        words = self.vocabulary(recipe)
-        size = None if words is None else words.size
+        vocabulary = self.vocabulary(recipe)
+        size = None if vocabulary is None else vocabulary.size
         chat_template(recipe, self.checkpoint)
         key = (recipe.structure(), recipe.references(), size)
         if recipe.modules is None and key in self._planners:
@@ -214,8 +214,9 @@ class Merger:
         plan, run = self.plan(recipe), self._run(recipe, seed, ParentCache(0, count=64))
         check_apart(out, {reference: checkpoint.folder for reference, checkpoint in self._checkpoints.items()})
         options = FolderOptions(out_shard_size, copy_tokenizer, force, write_model_card)
-        words, template = self.vocabulary(recipe), chat_template(recipe, self.checkpoint)
-        donor = Donor(self.checkpoint(plan.donor).folder, None if words is None else words.tokenizer, template)
+        vocabulary, template = self.vocabulary(recipe), chat_template(recipe, self.checkpoint)
+        tokenizer = None if vocabulary is None else vocabulary.tokenizer
+        donor = Donor(self.checkpoint(plan.donor).folder, tokenizer, template)
         with closing(self._results(plan, run)) as tensors:
             return write_folder(out, plan, recipe, tensors, donor, options, finish)
 
@@ -241,13 +242,13 @@ class Merger:
 
     def _run(self, recipe: Recipe, seed: int | None, cache: ParentCache) -> MergeContext:
         number = self.seed if seed is None else seed
-        words = self.vocabulary(recipe)
+        vocabulary = self.vocabulary(recipe)
         if not self.compat:
-            return MergeContext(recipe, cache, Arithmetic(), CounterDraws(number, cache), words)
+            return MergeContext(recipe, cache, Arithmetic(), CounterDraws(number, cache), vocabulary)
         dtype, draws = None if recipe.dtype is None else torch_dtype(recipe.dtype), StreamDraws(number)
         for adapter in (self.checkpoint(reference).adapter for reference in recipe.references()):
             draws.skip(0 if adapter is None else adapter.draws)
-        return MergeContext(recipe, cache, Arithmetic(dtype, stepwise=True), draws, words)
+        return MergeContext(recipe, cache, Arithmetic(dtype, stepwise=True), draws, vocabulary)
 
     def _step(self, tensor: TensorPlan, run: MergeContext, out: Tensor) -> Step:
         """Return what merges one tensor into `out`."""

@@ -46,7 +46,7 @@ class OperandReader:
         checkpoint: Opens a model by reference.
         cache: What is kept of parents between merges; a merge with other cache keeps nothing here.
         device: Where the arithmetic runs.
-        shelf: Where processes of a host share computed parents; None where each holds its own.
+        shared_files: Where processes of a host share computed parents; None where each holds its own.
         compat: Follow the reference, whose groups are not kept.
         allow_nan: Take parents that hold NaN or infinity.
     """
@@ -57,24 +57,24 @@ class OperandReader:
         cache: ParentCache,
         device: torch.device,
         *,
-        shelf: SharedFiles | None,
+        shared_files: SharedFiles | None,
         compat: bool,
         allow_nan: bool,
     ) -> None:
-        self.groups: dict[Hashable, TensorInputs] = {}
+        self._inputs_by_key: dict[Hashable, TensorInputs] = {}
         self._checkpoint = checkpoint
         self._cache = cache
         self._device = device
-        self._shelf = shelf
+        self._shared_files = shared_files
         self._compat = compat
         self._allow_nan = allow_nan
 
     def inputs(self, tensor: TensorPlan, context: MergeContext) -> TensorInputs:
         """Return the parents of a tensor, checked; the same as last time where they stay in memory or are mapped."""
-        words = None if context.vocabulary is None else id(context.vocabulary)
-        key = (tensor.name, tensor.parents, tensor.base, tensor.shape, context.draws.version(), words)
-        if context.cache is self._cache and key in self.groups:
-            return self.groups[key]
+        vocabulary = None if context.vocabulary is None else id(context.vocabulary)
+        key = (tensor.name, tensor.parents, tensor.base, tensor.shape, context.draws.version(), vocabulary)
+        if context.cache is self._cache and key in self._inputs_by_key:
+            return self._inputs_by_key[key]
         operands = [self._operand(ingredient, tensor, context) for ingredient in tensor.parents]
         base = None if tensor.base is None else self._operand(tensor.base, tensor, context)
         inputs = TensorInputs(
@@ -88,53 +88,57 @@ class OperandReader:
         )
         for operand in inputs.operands:
             self._check_parent(operand, context.cache)
-        lasting = all(not operand.made or context.cache.holds(operand.made) for operand in inputs.operands)
-        if context.cache is self._cache and lasting and not self._compat:
-            if len(self.groups) > MAX_CACHED_INPUTS:
-                self.groups.clear()
-            self.groups[key] = inputs
+        stays = all(not operand.cache_key or context.cache.holds(operand.cache_key) for operand in inputs.operands)
+        if context.cache is self._cache and stays and not self._compat:
+            if len(self._inputs_by_key) > MAX_CACHED_INPUTS:
+                self._inputs_by_key.clear()
+            self._inputs_by_key[key] = inputs
             inputs.vectors = {}
         return inputs
 
     def _operand(self, ingredient: Ingredient, tensor: TensorPlan, context: MergeContext) -> Operand:
         checkpoint = self._checkpoint(ingredient.reference)
         identity = checkpoint.identity(ingredient.name)
-        words = context.vocabulary if tensor.vocabulary else None
+        vocabulary = context.vocabulary if tensor.vocabulary else None
 
         def load() -> Tensor:
-            if words is not None:
-                return self._rows(words, ingredient.reference, tensor, context)
+            if vocabulary is not None:
+                return self._rows(vocabulary, ingredient.reference, tensor, context)
             stored = checkpoint.tensor(ingredient.name).to(self._device)
             if tuple(stored.shape) != tensor.shape:
                 stored = stored[tuple(slice(side) for side in tensor.shape)].contiguous()
             return stored
 
-        if words is not None:
-            identity = (f"{ingredient.reference}|{id(words)}", tensor.name)
-        made = words is not None or checkpoint.is_folded(ingredient.name) or self._device.type != "cpu"
-        place = ("parent", identity, tensor.shape)
+        if vocabulary is not None:
+            identity = (f"{ingredient.reference}|{id(vocabulary)}", tensor.name)
+        copied = vocabulary is not None or checkpoint.is_folded(ingredient.name) or self._device.type != "cpu"
+        key_of_copy = ("parent", identity, tensor.shape)
         key = (ingredient.reference, ingredient.name)
-        if self._shelf is not None and words is None and self._device.type == "cpu":
+        if self._shared_files is not None and vocabulary is None and self._device.type == "cpu":
             return Operand(key, self._mapped(checkpoint, key[1], tensor.shape, load), context.arithmetic, identity)
         return Operand(
-            key, lambda: context.cache.tensor(place, load), context.arithmetic, identity, made=place if made else None
+            key,
+            lambda: context.cache.tensor(key_of_copy, load),
+            context.arithmetic,
+            identity,
+            cache_key=key_of_copy if copied else None,
         )
 
     def _mapped(
         self, checkpoint: Checkpoint, name: str, shape: tuple[int, ...], load: Callable[[], Tensor]
     ) -> Callable[[], Tensor]:
-        """Return what maps a parent's tensor: from the parent's file, or from the shelf where it is computed."""
-        if self._shelf is None or not checkpoint.is_folded(name):
+        """Return what maps a parent's tensor: from the parent's file, or from a shared file where it is computed."""
+        if self._shared_files is None or not checkpoint.is_folded(name):
             return load
-        shelf, what, dtype = self._shelf, f"{checkpoint.fingerprint()}|{name}", checkpoint.dtype(name)
-        return lambda: shelf.tensor(what, shape, dtype, load)
+        shared_files, what, dtype = self._shared_files, f"{checkpoint.fingerprint()}|{name}", checkpoint.dtype(name)
+        return lambda: shared_files.tensor(what, shape, dtype, load)
 
-    def _rows(self, words: Vocabulary, reference: str, tensor: TensorPlan, context: MergeContext) -> Tensor:
+    def _rows(self, vocabulary: Vocabulary, reference: str, tensor: TensorPlan, context: MergeContext) -> Tensor:
         """Return a parent's embedding in the result's order; the reference rounds before it averages rows."""
         if not context.arithmetic.stepwise:
-            return words.rows(reference, lambda other: self._stored(other, tensor.name))
+            return vocabulary.rows(reference, lambda other: self._stored(other, tensor.name))
         rounded = functools.cache(lambda other: context.arithmetic.operand(self._stored(other, tensor.name)))
-        return words.rows(reference, rounded, _inputs(tensor))
+        return vocabulary.rows(reference, rounded, _inputs(tensor))
 
     def _stored(self, reference: str, name: str) -> Tensor:
         checkpoint = self._checkpoint(reference)

@@ -32,7 +32,7 @@ class Operand:
         load: Reads the tensor.
         arithmetic: Dtype of what is handed out.
         identity: What the bytes are; parents that share a tensor (an adapter that leaves it alone) are equal here.
-        made: Where the tensor is remembered if it was computed or moved; None if it is mapped from a file.
+        cache_key: Where the tensor is kept if it was computed or moved; None if it is mapped from a file.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Operand:
         arithmetic: Arithmetic,
         identity: Key | None = None,
         *,
-        made: Hashable | None = None,
+        cache_key: Hashable | None = None,
     ) -> None:
         self.key = key
         self.identity = key if identity is None else identity
-        self.made = made
+        self.cache_key = cache_key
         self._load = load
         self._arithmetic = arithmetic
 

@@ -57,14 +57,14 @@ class ReusedBuffer:
         return self._bytes[:size].view(dtype).view(tuple(shape))
 
 
-def settle(model: nn.Module) -> None:
-    """Move a model's parameters on the CPU into an arena; tied ones stay tied."""
-    arena, moved = LargePages(), dict[int, Tensor]()
+def move_to_large_pages(model: nn.Module) -> None:
+    """Move a model's parameters on the CPU to large pages; tied ones stay tied."""
+    pages, moved = LargePages(), dict[int, Tensor]()
     for parameter in model.parameters():
         if parameter.device.type == "cpu" and parameter.is_contiguous() and parameter.numel():
             place = parameter.data_ptr()
             if place not in moved:
-                moved[place] = arena.keep(parameter.data)
+                moved[place] = pages.keep(parameter.data)
             parameter.data = moved[place]
 
 

@@ -1,4 +1,4 @@
-"""A shelf: tensors that processes of one host compute once and map from files, so that the host holds them once."""
+"""Tensors that processes of one host compute once and map from files, so that the host holds them once."""
 
 import hashlib
 import os

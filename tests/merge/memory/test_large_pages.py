@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-from merge.memory.large_pages import CHUNK, LargePages, ReusedBuffer, settle
+from merge.memory.large_pages import CHUNK, LargePages, ReusedBuffer, move_to_large_pages
 
 
 def test_what_is_kept_is_a_copy_of_its_own() -> None:
-    arena = LargePages()
+    pages = LargePages()
     tensors = [torch.randn(3, 5), torch.ones(7, dtype=torch.bfloat16), torch.empty(0), torch.tensor(2.0)]
-    kept = [arena.keep(tensor) for tensor in tensors]
+    kept = [pages.keep(tensor) for tensor in tensors]
     assert all(torch.equal(now, then) and now.dtype == then.dtype for now, then in zip(kept, tensors, strict=True))
     before = kept[1]._version
     kept[0].add_(1)
@@ -19,9 +19,9 @@ def test_what_is_kept_is_a_copy_of_its_own() -> None:
 
 def test_a_tensor_larger_than_a_chunk_has_its_own() -> None:
     large = torch.arange(CHUNK // 4 + 1, dtype=torch.int32)
-    arena = LargePages()
-    small = arena.keep(torch.ones(4))
-    assert torch.equal(arena.keep(large), large)
+    pages = LargePages()
+    small = pages.keep(torch.ones(4))
+    assert torch.equal(pages.keep(large), large)
     assert torch.equal(small, torch.ones(4))
 
 
@@ -30,7 +30,7 @@ def test_a_settled_model_computes_the_same_and_stays_tied() -> None:
     second.weight = first.weight
     model = nn.Sequential(first, second)
     wanted = model(torch.ones(1, 4))
-    settle(model)
+    move_to_large_pages(model)
     assert torch.equal(model(torch.ones(1, 4)), wanted)
     assert first.weight.data_ptr() == second.weight.data_ptr()
 
