@@ -3,7 +3,8 @@
 A study runs in this order: a command (or `run`) reads it, `running` shows it and writes its folder, `report` draws it,
 `release` exports and checks the winner.
 
-cli, __main__  the command line: which commands there are
+cli, __main__  the command line: which commands there are, and where they start
+package_guard  checks first that no other package hides one of our four
 commands       one file per command, thin over what follows
 running        runs a study for a person or a program: progress, verdict, places
 study_folder   the folder of a study: what lies where, how it is written and read

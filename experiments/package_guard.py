@@ -1,15 +1,14 @@
-"""Start of the command ``mergesearch``: checks that the four rooms are this project's, then runs the command line.
+"""Checks that the four rooms are this project's before anything of them is imported.
 
-The rooms are top-level packages with everyday names. Another distribution called ``evals``, say, may stand before
-ours on Python's path; this file lies outside of the rooms, so that it can report whichever of them is hidden.
+The rooms are top-level packages with everyday names: another distribution called ``evals``, say, may stand before ours
+on Python's path.
 """
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 ROOMS = ("merge", "evals", "search", "experiments")
-HOME = Path(__file__).resolve().parent
+HOME = Path(__file__).resolve().parent.parent
 """Folder that holds the rooms: the checkout, or site-packages."""
 
 
@@ -28,18 +27,3 @@ def shadowed_room(home: Path = HOME) -> str | None:
                 "uninstall or rename that one, or use a fresh environment"
             )
     return None
-
-
-def main() -> None:
-    """Run the command line, or end with exit code 2 where a room is hidden."""
-    shadowed = shadowed_room()
-    if shadowed is not None:
-        sys.stderr.write(f"error: {shadowed}\n")
-        raise SystemExit(2)
-    from experiments.cli import main as run
-
-    run()
-
-
-if __name__ == "__main__":
-    main()
