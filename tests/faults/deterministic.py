@@ -17,8 +17,8 @@ from merge.recipe.schema import Recipe
 from search.loop.run import run_search
 from search.study.study import parse_study
 from tests.search.recorder import Recorder
+from tests.search.samplers.test_samplers import MIXED, TWO, near, run, spaces
 from tests.search.studies import tiny_study
-from tests.search.test_samplers import MIXED, TWO, near, run, spaces
 
 SPARSE = {"weight": 0.6, "density": 0.4}
 METHODS: dict[str, dict[str, float]] = {
