@@ -18,7 +18,7 @@ from search.objective.constraints import Guard
 from search.proposals.baseline_points import place_of
 from search.proposals.baselines import make_baselines
 from search.proposals.per_trial_sampler import prepare_proposals
-from search.proposals.warm_start import Warm
+from search.proposals.warm_start import WarmStart
 from search.results.observer import Observer, Outlook
 from search.results.outcome import Failed, Scored
 from search.results.search_state import Rules, SearchState
@@ -65,7 +65,7 @@ class Leader:
         resources: Resources,
         pool: Pool,
         observer: Observer,
-        warm: Warm | None = None,
+        warm: WarmStart | None = None,
     ) -> None:
         self.study = study
         self.settings = study.file.search

@@ -29,11 +29,11 @@ Array = NDArray[np.float64]
 Worth = Mapping[tuple[str, str], float]
 """How telling a question is, by leaf and id."""
 
-LEAST = 8
-"""A task with fewer answers than this has no say yet: its standard error is not to be trusted."""
+MIN_ANSWERS = 8
+"""A candidate is never stopped before every task has this many answers: the standard error of fewer is unreliable."""
 BLOCKS = 8
 PRIOR = 4
-"""So many questions is it worth that gains of no mean would have a larger variance."""
+"""Pseudo-questions by which the variance is shrunk towards the mean squared gain."""
 MOST_SUMS = 200_000
 """An exact distribution of more values than this is replaced by the normal one."""
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -61,7 +61,7 @@ class Race:
     decides: bool = True
 
     def plan(self, questions: Sequence[Question], labels: Mapping[str, str]) -> list[tuple[Question, ...]]:
-        """Cut the questions into blocks, each with its share of every task; the first has `LEAST` of each.
+        """Cut the questions into blocks, each with its share of every task; the first has `MIN_ANSWERS` of each.
 
         Args:
             questions: What is asked.
@@ -74,7 +74,7 @@ class Race:
         for part in by_task.values():
             ordered, begin = self._ordered(part), 0
             for index, block in enumerate(blocks, start=1):
-                end = max(min(LEAST, len(part)), round(len(part) * index / self.blocks))
+                end = max(min(MIN_ANSWERS, len(part)), round(len(part) * index / self.blocks))
                 block.extend(ordered[begin:end])
                 begin = end
         return [tuple(block) for block in blocks if block]
@@ -82,7 +82,7 @@ class Race:
     def lost(self, candidate: pd.DataFrame, incumbent: pd.DataFrame) -> bool:
         """Tell whether the candidate has no chance to catch up with the incumbent, at the level."""
         gains = self.objective.gains(candidate, incumbent)
-        if any(len(gain.asked) < LEAST for gain in gains.values()):
+        if any(len(gain.asked) < MIN_ANSWERS for gain in gains.values()):
             return False
         if self.everywhere:
             return all(self._chance({label: gain}, {label: 1.0}) < self.level for label, gain in gains.items())

@@ -8,13 +8,13 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.proposals.warm_start import Warm, read_warm_start
+from search.proposals.warm_start import WarmStart, read_warm_start
 from search.samplers import SamplerContext, make_sampler, proposal_seed
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 
 
-def prepare_proposals(study: LoadedStudy, store: Store, warm: Warm | None) -> None:
+def prepare_proposals(study: LoadedStudy, store: Store, warm: WarmStart | None) -> None:
     """Set a store's sampler, and line up what is to be asked first: warm starts, then the middle of every family.
 
     Args:
@@ -26,7 +26,7 @@ def prepare_proposals(study: LoadedStudy, store: Store, warm: Warm | None) -> No
         StudyError: A warm start does not fit.
     """
     pinned = store.pinned("warm_start")
-    begun = Warm.from_json(pinned) if isinstance(pinned, str) else warm or read_warm_start(study)
+    begun = WarmStart.from_json(pinned) if isinstance(pinned, str) else warm or read_warm_start(study)
     store.pin("warm_start", begun.to_json(), "restore the earlier studies")
     memo: dict[str, Any] = {}
     seed = study.file.search.seed
@@ -37,7 +37,7 @@ def prepare_proposals(study: LoadedStudy, store: Store, warm: Warm | None) -> No
         store.enqueue(parameters)
 
 
-def make_proposal(study: LoadedStudy, warm: Warm, memo: dict[str, Any], *, seed: int) -> BaseSampler:
+def make_proposal(study: LoadedStudy, warm: WarmStart, memo: dict[str, Any], *, seed: int) -> BaseSampler:
     """Return the study's sampler for one proposal.
 
     Raises:

@@ -27,7 +27,7 @@ Arguments = Mapping[str, float | int | bool | str]
 
 
 @dataclass(frozen=True)
-class Known:
+class SourceTrial:
     """A candidate that an earlier study scored.
 
     Attributes:
@@ -49,7 +49,7 @@ class SamplerContext:
         seed: Seed of this one proposal.
         study_seed: Seed of the whole study, for samplers that walk along one sequence.
         objectives: How many values a trial is told; more than one for a Pareto front.
-        sources: What an earlier study found.
+        sources: What earlier studies scored in this space.
         memo: What a sampler may keep between proposals to save time; never the only place of anything.
     """
 
@@ -58,7 +58,7 @@ class SamplerContext:
     seed: int
     study_seed: int
     objectives: int = 1
-    sources: Sequence[Known] = ()
+    sources: Sequence[SourceTrial] = ()
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -15,7 +15,7 @@ from evals.scores.statistics import mcnemar_exact
 from evals.tasks.sampling import Question
 from experiments.running.plain import PlainRenderer
 from search.objective.objective import Gains, Objective, Term
-from search.objective.racing import LEAST, Race, catches_up, worse, worth_of_questions
+from search.objective.racing import MIN_ANSWERS, Race, catches_up, worse, worth_of_questions
 from search.results.outcome import Scored
 from search.results.trial_records import Reporter
 from search.storage.codec import pack, unpack
@@ -191,7 +191,7 @@ def test_blocks_hold_every_question_once_and_their_share_of_every_task(counts: d
     assert sorted(q for block in blocks for q in block) == sorted(asked)
     for task, count in counts.items():
         sizes = [sum(q.task == task for q in block) for block in blocks]
-        assert sizes[0] == max(min(LEAST, count), round(count / 4))
+        assert sizes[0] == max(min(MIN_ANSWERS, count), round(count / 4))
         assert max(sizes[1:], default=0) <= count / 4 + 1
 
 
@@ -208,5 +208,5 @@ def test_what_the_baselines_disagree_on_is_asked_first() -> None:
 def test_leaves_of_a_group_are_one_task() -> None:
     asked = questions({"mmlu_a": 6, "mmlu_b": 6})
     blocks = RACE.plan(asked, {"mmlu_a": "mmlu", "mmlu_b": "mmlu"})
-    assert len(blocks[0]) == LEAST
+    assert len(blocks[0]) == MIN_ANSWERS
     assert {q.task for q in blocks[0]} == {"mmlu_a", "mmlu_b"}

@@ -12,7 +12,7 @@ import pytest
 from search.errors import StudyError
 from search.proposals.per_trial_sampler import PerTrialSampler
 from search.proposals.trial_budget import budget_of
-from search.samplers import Known, SamplerContext, chosen_sampler, make_sampler, sampler_names
+from search.samplers import SamplerContext, SourceTrial, chosen_sampler, make_sampler, sampler_names
 from search.space.family import Family
 from search.space.holes import contains
 from search.space.search_space import SearchSpace
@@ -138,7 +138,7 @@ def test_cmaes_is_separable_above_twenty_dimensions() -> None:
 def test_cmaes_begins_where_an_earlier_study_ended() -> None:
     rng = np.random.default_rng(0)
     places = [{"models.a.weight": float(a), "models.b.weight": float(b)} for a, b in rng.uniform(0, 1, (40, 2))]
-    sources = [Known(place, near(place)) for place in places]
+    sources = [SourceTrial(place, near(place)) for place in places]
     cold, warm = (
         np.mean([near(one) for one in run("cmaes", spaces(two=TWO), near, 8, sources=given)]) for given in ((), sources)
     )
