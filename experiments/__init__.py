@@ -24,6 +24,7 @@ devices        checks a device's name before anything is built on it
 models_roots   where model names are looked up
 atomic_files   files that are there whole or not at all
 score_tables   tables of scores, as Markdown or CSV
+number_format  how scores, differences, p-values and durations are printed
 """
 
 from typing import TYPE_CHECKING

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from experiments.number_format import score
 from merge.output.model_card import as_text
 from search.results.observer import TrialRecord
 
@@ -35,7 +36,7 @@ def parents_against_winner(
 def to_markdown(table: pd.DataFrame, *, digits: int = 4) -> str:
     """Return a Markdown table with the best of each row in bold.
 
-    The best is judged as printed: values that look the same are all bold. Rows with a single value have no best.
+    The best is judged as printed: equal ones are all bold, and a row whose values all print alike has no best.
 
     Args:
         table: From `parents_against_winner`, or any table of numbers.
@@ -48,7 +49,8 @@ def to_markdown(table: pd.DataFrame, *, digits: int = 4) -> str:
     for name, values in zip(table.index, table.to_numpy(), strict=True):
         higher = directions.get(name, True)
         arrow = (" ↑" if higher else " ↓") if lower else ""
-        rows.append([cell(name) + arrow, *_row([float(value) for value in values], digits, higher=higher)])
+        row = printed_row([float(value) for value in values], digits, higher=higher)
+        rows.append([cell(name) + arrow, *(f"**{text}**" if best else text for text, best in row)])
     return markdown_table(header, rows)
 
 
@@ -92,12 +94,15 @@ def _trial_row(record: TrialRecord) -> dict[str, object]:
     return facts
 
 
-def _row(values: Sequence[float], digits: int, *, higher: bool) -> list[str]:
-    """Return the values as printed, the best in bold."""
-    known = [value for value in values if not math.isnan(value)]
-    best = f"{(max if higher else min)(known):.{digits}f}" if len(known) > 1 else None
-    shown = ["" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
-    return [f"**{text}**" if text and text == best else text for text in shown]
+def printed_row(values: Sequence[float], digits: int, *, higher: bool) -> list[tuple[str, bool]]:
+    """Return each value as printed, and whether it is the best of the row, judged as printed.
+
+    A row has no best where all its values print alike.
+    """
+    texts = [score(value, digits) for value in values]
+    present = [value for value in values if not math.isnan(value)]
+    best = score((max if higher else min)(present), digits) if len(set(texts) - {""}) > 1 else None
+    return [(text, text == best) for text in texts]
 
 
 def cell(name: object) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from experiments.duel.comparison import MEAN, PairComparison, ScoreComparison
 from experiments.duel.scoring import ScoredCompetitor
+from experiments.number_format import TESTS, p_value, score, signed
 from experiments.report import figures as draw
-from experiments.report.render import Figures, number, render
+from experiments.report.render import Figures, render
 from experiments.report.tables import score_table
 
 
@@ -53,13 +54,13 @@ def _mean(competitor: ScoredCompetitor, name: str) -> float:
 def _cells(row: ScoreComparison) -> dict[str, str]:
     return {
         "score": row.score if row.higher_is_better else f"{row.score} ↓",
-        "one": number(row.one),
-        "other": number(row.other),
-        "estimate": number(row.difference.estimate, sign=True),
-        "interval": f"{number(row.difference.low, sign=True)} to {number(row.difference.high, sign=True)}",
+        "one": score(row.one),
+        "other": score(row.other),
+        "estimate": signed(row.difference.estimate),
+        "interval": f"{signed(row.difference.low)} to {signed(row.difference.high)}",
         "judgement": "" if row.outcome == "open" else row.outcome,
-        "test": {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon", "": ""}[row.test],
-        "p": f"{row.p_value:.3g}" if row.test else "",
+        "test": TESTS[row.test],
+        "p": p_value(row.p_value),
         "questions": str(row.questions),
-        "detectable": number(row.detectable),
+        "detectable": score(row.detectable),
     }

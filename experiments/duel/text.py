@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from experiments.duel.comparison import PairComparison, ScoreComparison
 from experiments.duel.scoring import ScoredCompetitor
+from experiments.number_format import TESTS, p_value, score, signed
 from experiments.score_tables import cell, markdown_table
 
 
@@ -24,7 +25,7 @@ def headline(comparison: PairComparison, competitors: Sequence[ScoredCompetitor]
             f"{one.name} {verb} {other.name} {score}: {amount(row.one, row)} against {amount(row.other, row)}, "
             f"difference {_interval(row)}"
         )
-    exact = f", exact McNemar p = {row.p_value:.3g}" if row.test == "mcnemar" else ""
+    exact = f", exact McNemar p = {p_value(row.p_value)}" if row.test == "mcnemar" else ""
     return (
         f"On {row.questions} questions that nobody searched on, {_budget(one, other)}{found} (95% interval{exact}); "
         f"{_reach(row)}."
@@ -64,12 +65,11 @@ def _sentence(row: ScoreComparison) -> str:
     outcome = {"better": "better", "worse": "worse", "open": "not shown to differ"}[row.outcome]
     test = ""
     if row.test:
-        name = {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon"}[row.test]
         others = f" ({min(row.p_values):.2g} to {max(row.p_values):.2g} over masks)" if len(row.p_values) > 1 else ""
-        test = f", {name} p = {row.p_value:.3g}{others}"
+        test = f", {TESTS[row.test]} p = {p_value(row.p_value)}{others}"
     return (
-        f"{outcome}, {row.one:.4f} against {row.other:.4f}, difference {row.difference.estimate:+.4f} "
-        f"[{row.difference.low:+.4f}, {row.difference.high:+.4f}]{test}; detectable {row.detectable:.4f}"
+        f"{outcome}, {score(row.one)} against {score(row.other)}, difference {signed(row.difference.estimate)} "
+        f"[{signed(row.difference.low)}, {signed(row.difference.high)}]{test}; detectable {score(row.detectable)}"
     )
 
 
@@ -111,30 +111,30 @@ def _mean(competitor: ScoredCompetitor, key: str) -> float:
 
 def _marked(competitor: ScoredCompetitor, key: str, best: float) -> str:
     values = _values(competitor, key)
-    text = f"{_mean(competitor, key):.4f}"
-    bold = f"**{text}**" if text == f"{best:.4f}" else text
-    return f"{bold} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else bold
+    text = score(_mean(competitor, key))
+    bold = f"**{text}**" if text == score(best) else text
+    return f"{bold} ({score(min(values))} to {score(max(values))})" if len(values) > 1 else bold
 
 
 def _cells(row: ScoreComparison) -> list[str]:
     return [
         cell(row.score) + ("" if row.higher_is_better else " ↓"),
-        f"{row.difference.estimate:+.4f}",
-        f"{row.difference.low:+.4f} to {row.difference.high:+.4f}",
-        {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon", "": ""}[row.test],
-        f"{row.p_value:.3g}" if row.test else "",
+        signed(row.difference.estimate),
+        f"{signed(row.difference.low)} to {signed(row.difference.high)}",
+        TESTS[row.test],
+        p_value(row.p_value),
         str(row.questions),
-        f"{row.detectable:.4f}",
+        score(row.detectable),
     ]
 
 
 def amount(value: float, row: ScoreComparison) -> str:
     """Return a score as people say it: shares of right answers in percent."""
-    return f"{100 * value:.1f} %" if row.fraction else f"{value:.4f}"
+    return f"{100 * value:.1f} %" if row.fraction else score(value)
 
 
 def _size(value: float, row: ScoreComparison) -> str:
-    return f"{100 * value:.1f} points" if row.fraction else f"{value:.4f}"
+    return f"{100 * value:.1f} points" if row.fraction else score(value)
 
 
 def _interval(row: ScoreComparison) -> str:

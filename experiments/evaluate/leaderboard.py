@@ -1,11 +1,12 @@
 """Tables of an evaluation: a suite as its leaderboard shows it, in percent, or every metric of every task."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from evals.scores.results import Results
 from evals.suites import Shown, Suite
 from evals.tasks.loading import LoadedTask
-from experiments.score_tables import cell, markdown_table
+from experiments.score_tables import cell, markdown_table, printed_row
 
 
 def suite_table(suite: Suite, results: Mapping[str, Results], shots: Mapping[str, int]) -> str:
@@ -55,11 +56,9 @@ def _row(
     name: str, shown: Sequence[Shown | None], *, scale: float = 100.0, digits: int = 2, higher: bool = True
 ) -> list[str]:
     """Return cells of ``value ± standard error``; the best value, as printed, in bold."""
-    texts = ["" if one is None else f"{one.value * scale:.{digits}f}" for one in shown]
-    known = [one.value for one in shown if one is not None]
-    best = f"{(max if higher else min)(known) * scale:.{digits}f}" if len(known) > 1 else None
+    values = [math.nan if one is None else one.value * scale for one in shown]
     cells = []
-    for one, text in zip(shown, texts, strict=True):
+    for one, (text, best) in zip(shown, printed_row(values, digits, higher=higher), strict=True):
         error = "" if one is None or one.stderr is None else f" ± {one.stderr * scale:.{digits}f}"
-        cells.append(f"**{text}**{error}" if text and text == best else f"{text}{error}")
+        cells.append(f"**{text}**{error}" if best else f"{text}{error}")
     return [name, *cells]

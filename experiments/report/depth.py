@@ -90,7 +90,7 @@ def _of_piece(
                 if points:
                     only = len(_tensors(settings)) == 1
                     label = ", ".join(text for text in (who, "" if only and tensors == _REST else tensors) if text)
-                    yield name, label or "all", points
+                    yield name, label or "all tensors", points
 
 
 def _unique(model: str, models: Sequence[str]) -> str:

@@ -40,8 +40,10 @@ class Importances:
             return ""
         if self.trials < MIN_TRIALS:
             are = "1 fully scored trial is" if self.trials == 1 else f"{self.trials} fully scored trials are"
-            return f"{are} too few to tell importances; {MIN_TRIALS} are needed"
-        return "every fully scored trial has the same objective or the same values: nothing to tell"
+            return f"{are} too few to compute importances; {MIN_TRIALS} are needed"
+        return (
+            "every fully scored trial has the same objective or the same values, so that no importance can be computed"
+        )
 
 
 def importances(facts: StudyFacts) -> list[Importances]:

@@ -13,13 +13,14 @@ import plotly.graph_objects as go
 
 from evals.scores.statistics import Interval
 from experiments.atomic_files import write_text_atomically
+from experiments.number_format import TESTS, duration, p_value, score, signed
 from experiments.report import figures as draw
 from experiments.report.cost import cost_table, savings
 from experiments.report.depth import curves, in_layers
 from experiments.report.importance import importances
 from experiments.report.parallel import parallel_coordinates
 from experiments.report.questions import QuestionsWonAndLost, question_table, questions_won_and_lost
-from experiments.report.render import Figures, duration, number, render
+from experiments.report.render import Figures, render
 from experiments.report.study_facts import Scoring, StudyFacts, gather_facts
 from experiments.report.tables import score_table, write_tables
 from experiments.study_folder.verdict_text import verdict_lines
@@ -107,12 +108,14 @@ def _verdict_values(facts: StudyFacts, figures: Figures) -> dict[str, Any]:
             "masks": None,
             "front": None,
             "winner_column": "",
+            "best_parent": "",
         }
     titles = {name: f"winner ({name})" if name == verdict.winner else name for name in verdict.scores}
     columns = {titles[name]: scores for name, scores in verdict.scores.items()}
     return {
         "table": score_table(columns, verdict.higher_is_better),
         "winner_column": titles[verdict.winner],
+        "best_parent": verdict.best_parent,
         "test_count": verdict.counts.get("test", 0),
         "against": list(_differences(verdict)),
         "level": f"{verdict.comparisons[0].objective.level:.0%}" if verdict.comparisons else "",
@@ -127,7 +130,7 @@ def _sections(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("scores", "Scores", "table"), ("differences", "Differences", "against"), ("history", "History", ""),
         ("holes", "What mattered", ""), ("depth", "Depth", "recipe"), ("masks", "Masks", "masks"),
         ("front", "Pareto front", "front"), ("questions", "Questions", "map"), ("cost", "Cost", ""),
-        ("recipe", "Recipe", "recipe"),
+        ("recipe", "Recipe", "recipe"), ("terms", "Terms", ""),
     )  # fmt: skip
     for anchor, title, needs in all_sections:
         if not needs or values[needs]:
@@ -231,18 +234,18 @@ def _differences(verdict: Verdict) -> Iterator[_Difference]:
                 task.task if task.higher_is_better else f"{task.task} ↓",
                 comparison.opponent,
                 *_interval(task.difference, higher=task.higher_is_better),
-                {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon"}[task.test],
-                f"{task.p_value:.3g}",
+                TESTS[task.test],
+                p_value(task.p_value),
                 str(task.questions),
-                number(task.detectable, 3) if task.detectable > 0 else "all alike",
+                score(task.detectable, 3) if task.detectable > 0 else "all alike",
             )
 
 
 def _interval(interval: Interval, *, higher: bool = True) -> tuple[str, str, str]:
     up, down = interval.low > 0, interval.high < 0
     judgement = ("better" if up == higher else "worse") if up or down else ""
-    ends = f"{number(interval.low, sign=True)} to {number(interval.high, sign=True)}"
-    return number(interval.estimate, sign=True), ends, judgement
+    ends = f"{signed(interval.low)} to {signed(interval.high)}"
+    return signed(interval.estimate), ends, judgement
 
 
 def _tables(facts: StudyFacts, found: QuestionsWonAndLost | None) -> dict[str, pd.DataFrame]:

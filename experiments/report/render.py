@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,8 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+
+from experiments.number_format import count, duration, score
 
 
 class Figures:
@@ -54,7 +55,7 @@ def render(template: str, figures: Figures, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "count": count, "duration": duration, "breakable": breakable}
+    environment.filters |= {"score": score, "count": count, "duration": duration, "breakable": breakable}
     loader = environment.loader
     assert loader is not None
     library = get_plotlyjs() if figures.data else ""
@@ -75,27 +76,6 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def number(value: float, digits: int = 4, *, sign: bool = False) -> str:
-    """Return a number for a table; nothing for one that is missing."""
-    if math.isnan(value):
-        return ""
-    return f"{value:{'+' if sign else ''}.{digits}f}"
-
-
 def breakable(name: object) -> str:
     """Return a name that a narrow screen may break after a slash, a dot or an underscore."""
     return re.sub(r"([/._])(?=\w)", "\\1\u200b", str(name))
-
-
-def count(value: float) -> str:
-    """Return a whole number with narrow spaces between thousands."""
-    return f"{value:,.0f}".replace(",", "\u202f")
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text: ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {left:02d} s"

@@ -1,14 +1,14 @@
 """The report's tables: scores as cells for the page, and every table as CSV and Markdown beside it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.atomic_files import write_text_atomically
-from experiments.score_tables import HIGHER, cell, markdown_table, parents_against_winner, to_csv
+from experiments.score_tables import HIGHER, cell, markdown_table, parents_against_winner, printed_row, to_csv
 
 MAX_MARKDOWN_ROWS = 200
 """Longest table that is written as Markdown too; a longer one is CSV only."""
@@ -48,21 +48,16 @@ class ScoreTable:
 def score_table(
     columns: Mapping[str, Mapping[str, float]], higher_is_better: Mapping[str, bool], digits: int = 4
 ) -> ScoreTable:
-    """Return models against scores, the best of each row marked; values that print alike are all best."""
+    """Return models against scores, the best of each row marked, judged as printed."""
     table = parents_against_winner(columns, higher_is_better)
     directions: Mapping[str, bool] = table.attrs[HIGHER]
     rows = []
     for name, values in zip(table.index, table.to_numpy(), strict=True):
         arrow = "" if directions[str(name)] else " ↓"
-        rows.append(ScoreRow(f"{name}{arrow}", _cells(list(values), digits, higher=directions[str(name)])))
+        printed = printed_row(list(values), digits, higher=directions[str(name)])
+        cells = tuple(Cell(text, best) for text, best in printed)
+        rows.append(ScoreRow(f"{name}{arrow}", cells))
     return ScoreTable(str(table.index.name), tuple(map(str, table.columns)), tuple(rows))
-
-
-def _cells(values: Sequence[float], digits: int, *, higher: bool) -> tuple[Cell, ...]:
-    known = [value for value in values if not math.isnan(value)]
-    best = f"{(max if higher else min)(known):.{digits}f}" if len(known) > 1 else None
-    shown = ["" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
-    return tuple(Cell(text, bool(text) and text == best) for text in shown)
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from evals.scores.statistics import Interval
+from experiments.number_format import TESTS, p_value, signed
 from search.results.verdict import Comparison, TaskComparison, Verdict
 
 
@@ -88,14 +89,14 @@ def _against(comparison: Comparison, *, best_parent: bool) -> str:
 
 
 def _task(task: TaskComparison) -> str:
-    name = {"mcnemar": "exact McNemar", "wilcoxon": "Wilcoxon"}[task.test]
     direction = "" if task.higher_is_better else " (lower is better)"
     return (
         f"{task.task}{direction}: {task.winner:.4f} against {task.opponent:.4f}, difference "
-        f"{_interval(task.difference)}, {name} p = {task.p_value:.3g}; {task.questions} questions would show a "
-        f"true difference of {task.detectable:.3f} in four cases of five"
+        f"{_interval(task.difference)}, {TESTS[task.test]} p = {p_value(task.p_value)}; {task.questions} questions "
+        f"would show a true difference of {task.detectable:.3f} in four cases of five"
     )
 
 
 def _interval(interval: Interval) -> str:
-    return f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] ({interval.level:.0%} interval)"
+    low, high = signed(interval.low), signed(interval.high)
+    return f"{signed(interval.estimate)} [{low}, {high}] ({interval.level:.0%} interval)"
