@@ -10,13 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.scores.aggregation import leaf_score
+from evals.scores.aggregation import BOOTSTRAP_ITERS, leaf_score
 from evals.scores.results import Item, Results
 from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, filter_names, metric_key
-
-BOOTSTRAP_ITERS = 100_000
-"""How often lm-eval resamples for the standard error of a metric that has no closed form."""
 
 Document = dict[str, Any]
 

@@ -14,6 +14,9 @@ from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import GOLD_BITS, filter_names, metric_key
 from evals.tasks.sampling import Question
 
+BOOTSTRAP_ITERS = 100_000
+"""How often lm-eval resamples for the standard error of a metric that has no closed form."""
+
 
 class Aggregator:
     """Makes scores of the answers of some tasks.

@@ -25,7 +25,7 @@ def load_available(
     include_path: Path | None,
     place: str,
     skip_missing: bool = False,
-    kept: DiskCache,
+    kept: DiskCache | None,
 ) -> Available:
     """Load tasks as ``remembered_tasks`` does; all that is missing in `data` is named in one line.
 
@@ -35,7 +35,7 @@ def load_available(
         include_path: Folder with more task files.
         place: Where `specs` was written, for error messages.
         skip_missing: Leave out tasks whose files are not in `data`.
-        kept: What an earlier start knew of the tasks, and where it goes.
+        kept: What an earlier start knew of the tasks, and where it goes; None to load them anew.
 
     Raises:
         TaskError: A task or metric is not known.

@@ -20,7 +20,7 @@ _FIELDS = ("label", "name", "metrics", "default_metric", "higher_is_better", "mu
 
 
 def remembered_tasks(
-    specs: Sequence[TaskSpec], kept: DiskCache, *, data: Path | None, include_path: Path | None, place: str
+    specs: Sequence[TaskSpec], kept: DiskCache | None, *, data: Path | None, include_path: Path | None, place: str
 ) -> tuple[LoadedTask, ...]:
     """Load tasks as `load_tasks` does, or take what an earlier start kept and open the tasks when they are needed.
 
@@ -36,7 +36,7 @@ def remembered_tasks(
     def opened() -> tuple[LoadedTask, ...]:
         return load_tasks(specs, data=data, include_path=include_path, place=place)
 
-    if any(folder is not None and not folder.is_dir() for folder in (data, include_path)):
+    if kept is None or any(folder is not None and not folder.is_dir() for folder in (data, include_path)):
         return opened()
     key = [code_key(), [spec.model_dump() for spec in specs], sources_key(data, include_path)]
     known = kept.read("tasks", key)
@@ -54,14 +54,16 @@ def remembered_tasks(
     return tuple(replace(task, fingerprint=digest([key, files])) for task in tasks)
 
 
-def remembered_questions(tasks: Sequence[LoadedTask], kept: DiskCache, limit: int | None) -> tuple[Question, ...]:
+def remembered_questions(
+    tasks: Sequence[LoadedTask], kept: DiskCache | None, limit: int | None
+) -> tuple[Question, ...]:
     """Return the first `limit` questions of every task that lm-eval scores, all for None, in the order of tasks."""
 
     def read() -> tuple[Question, ...]:
         return tuple(q for task in tasks for q in Leaf.of(task).test.questions(task.name)[:limit])
 
     fingerprints = [task.fingerprint for task in tasks]
-    if None in fingerprints:
+    if kept is None or None in fingerprints:
         return read()
     key = [fingerprints, [task.name for task in tasks], limit]
     return kept.remember("rows", key, read, lambda made: [astuple(q) for q in made], _questions)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from evals.cache.disk_cache import DiskCache
 from evals.engines.registry import engine_names
-from evals.suites import Suite, load_suite
-from evals.tasks.loading import TaskSpec
+from evals.model_scorer import ChosenTasks, ScoringSettings, choose_tasks, load_chosen
 from experiments.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,16 +54,35 @@ class EvaluateOptions:
             if value not in known:
                 raise InputError(f"--{name}: must be one of {', '.join(known)}, got '{value}'")
 
-    def chosen(self) -> tuple[tuple[TaskSpec, ...], Suite | None]:
-        """Return the tasks that are asked for, and the suite that they are of.
+    @property
+    def settings(self) -> ScoringSettings:
+        """How each model is scored."""
+        return ScoringSettings(
+            engine=self.engine,
+            device=self.device,
+            dtype=self.dtype,
+            limit=self.limit,
+            apply_chat_template=self.apply_chat_template,
+            system_instruction=self.system_instruction,
+            fewshot_as_multiturn=self.fewshot_as_multiturn,
+        )
+
+    def load(self, kept: DiskCache) -> ChosenTasks:
+        """Load the tasks that are asked for.
+
+        Args:
+            kept: Tasks of earlier evaluations.
 
         Raises:
             evals.errors.TaskError: The suite is not known, or a task is none of its.
+            evals.errors.DataError: Data are missing or wrong.
         """
-        names = [name.strip() for name in (self.tasks or "").split(",") if name.strip()]
-        if self.suite is None:
-            return tuple(TaskSpec(task=name, num_fewshot=self.num_fewshot) for name in names), None
-        suite = load_suite(self.suite)
-        if self.tasks is not None:
-            suite = suite.only(names)
-        return suite.tasks, suite
+        names = None if self.tasks is None else [name.strip() for name in self.tasks.split(",") if name.strip()]
+        return load_chosen(
+            choose_tasks(names, self.suite, self.num_fewshot),
+            data=None if self.data in (None, "hub") else Path(str(self.data)),
+            include_path=self.include_path,
+            place=self.place,
+            skip_missing=self.skip_missing,
+            kept=kept,
+        )
