@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.running.places import Place, place_lines
-from experiments.study_folder.verdict_text import judgement
+from experiments.study_folder.verdict_text import judgement, looks_before
 from search.results.verdict import Comparison, Verdict
 
 STYLES: Mapping[str, str] = {"better": "green", "worse": "red"}
@@ -70,6 +70,7 @@ def remarks(verdict: Verdict) -> Iterator[str]:
         f"optimism: {verdict.optimism:+.4f} ({verdict.search_value:.4f} on the search questions, "
         f"{verdict.test_value:.4f} on the test questions)"
     )
+    yield from looks_before(verdict)
     if verdict.ended:
         yield f"the search ended because {verdict.ended}"
 

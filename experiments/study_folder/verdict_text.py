@@ -39,8 +39,19 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     yield from _more(verdict)
 
 
+def looks_before(verdict: Verdict) -> Iterator[str]:
+    """Say that the test questions were looked at before, where they were."""
+    if verdict.earlier_looks:
+        times = "once" if verdict.earlier_looks == 1 else f"{verdict.earlier_looks} times"
+        yield (
+            f"the test questions were looked at {times} before, by the verdict of a smaller budget; who goes on after "
+            "such a look is judged too kindly by the same questions"
+        )
+
+
 def _more(verdict: Verdict) -> Iterator[str]:
     """Go through what only some studies have: masks, constraints, a front, a rung, and why the search ended."""
+    yield from looks_before(verdict)
     if verdict.masks is not None:
         values = verdict.masks.values
         yield (

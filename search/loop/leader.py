@@ -6,7 +6,7 @@ folded from what is stored, trials that were in flight run again under their num
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -33,6 +33,8 @@ from search.verdict.conclusion import MERGES, Conclusion, Ending
 from search.workers.job import Job
 from search.workers.pool import Outcome, Pool
 
+VERDICT = "verdict"
+"""Fact of a study: its last verdict, as plain values."""
 VERDICTS = "verdicts"
 """Fact of a study: after how many trials its winner was judged on the test questions, each time that was new."""
 
@@ -108,6 +110,7 @@ class Leader:
         self._score(conclusion.test_jobs(winner))
         rung = None if self.state.rules.rung is None else self.state.agreement()
         verdict = conclusion.verdict(winner, self.state.outside, Ending(counts, reason, rung, looks))
+        self.store.note(VERDICT, asdict(verdict))
         self.observer.finished(verdict)
         return verdict
 

@@ -22,9 +22,9 @@ class _Trial(TrialRecord):
     @classmethod
     def of(cls, candidate: Candidate, **facts: Any) -> "_Trial":
         """Return the record of a candidate."""
-        made = cls(recipe_yaml="", **facts)
-        del made.__dict__["recipe_yaml"]
-        made.__dict__["_candidate"] = candidate
+        made = object.__new__(cls)
+        for name, value in {**facts, "_candidate": candidate}.items():
+            object.__setattr__(made, name, value)  # as a frozen dataclass does itself
         return made
 
     @cached_property

@@ -5,7 +5,6 @@ takes it from the store, so that a finished study is reported without opening a 
 a parent or the data changed since.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -51,10 +50,13 @@ class Resources:
     ) -> None:
         self._study = study
         self._kept: Pins | None = None
+        self._merger: Merger | None = None
+        self._parents: Parents | None = None
+        self._scorer: CandidateScorer | None = None
         self._roots = models_roots
         self._device = device
         self._share = share
-        self._shelf = folder / SHARED_PARENTS
+        self._shared = folder / SHARED_PARENTS
         self._prompts = DiskCache(folder / "prompts", waiting=True)
         self._spaces = study.space.families
         self.recipes: tuple[Recipe, ...] = tuple(f.recipe(f.middle()) for f in self._spaces.values())
@@ -70,12 +72,7 @@ class Resources:
 
     def let_go(self) -> None:
         """Let go of parents and models, which are opened again when they are needed."""
-        for opened in ("scorer", "parents", "merger"):
-            self.__dict__.pop(opened, None)
-
-    def tidy(self) -> None:
-        """Delete the parents that the processes of this host shared; who still maps them keeps them."""
-        shutil.rmtree(self._shelf, ignore_errors=True)
+        self._merger = self._parents = self._scorer = None
 
     def use(self, pins: Pins) -> None:
         """Record there what is fixed at the first start, and take it from there later."""
@@ -125,25 +122,34 @@ class Resources:
         self._pins.pin("questions", self._drawn.to_json(), "restore the data")
         return self._drawn
 
-    @cached_property
+    @property
     def merger(self) -> Merger:
         """Return the merger, its parents checked against each other."""
+        self._merger = self._merger or self._opened_merger()
+        return self._merger
+
+    def _opened_merger(self) -> Merger:
         seed, several = self._study.file.search.seed, self._share > 1
         keep = free_memory() // (2 * self._share) if several else None
-        shelf = self._shelf if several else None
+        shelf = self._shared if several else None
         merger = Merger(self._roots, seed=seed, device=self._device, keep_bytes=keep, shelf=shelf)
         for recipe in (*self.recipes, *self._study.known.values()):
             merger.check(recipe)
         return merger
 
-    @cached_property
+    @property
     def parents(self) -> Parents:
         """Return what holds the parents to what they were."""
-        return Parents(self.merger, self._pins)
+        self._parents = self._parents or Parents(self.merger, self._pins)
+        return self._parents
 
-    @cached_property
+    @property
     def scorer(self) -> CandidateScorer:
         """Return the scorer, which makes live models as candidates need them."""
+        self._scorer = self._scorer or self._opened_scorer()
+        return self._scorer
+
+    def _opened_scorer(self) -> CandidateScorer:
         merger, parents, seed = self.merger, self.parents, self._study.file.search.seed
         tokenizer = load_tokenizer(merger, self.recipes[0])
         models = LiveModels(merger, tokenizer, self._device, engine=self._study.file.evaluate.engine)

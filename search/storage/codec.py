@@ -25,7 +25,7 @@ NOT_ASKED = np.uint32(0xFFFFFFFF)
 """The bits of an answer that is not there; no answer that is not a number has them."""
 
 
-class _Kept(Results):
+class StoredResults(Results):
     """Answers as the store keeps them: their table is made when it is first asked for.
 
     Of thousands of trials that a study goes through when it is opened, only the leaders' tables are.
@@ -36,8 +36,9 @@ class _Kept(Results):
 
     def __init__(self, record: Mapping[str, Any], questions: Sequence[Question]) -> None:
         scores = {name: Score(**score) for name, score in record["scores"].items()}
-        given = {"scores": scores, "cost": Cost(**record["cost"]), "items": (), "aggregate": None}
-        self.__dict__.update(given, _columns=record["answers"], _questions=questions)
+        fields = {"scores": scores, "cost": Cost(**record["cost"]), "items": (), "aggregate": None}
+        for name, value in {**fields, "_columns": record["answers"], "_questions": questions}.items():
+            object.__setattr__(self, name, value)  # as a frozen dataclass does itself
 
     @cached_property
     def answers(self) -> pd.DataFrame:
@@ -62,7 +63,7 @@ def unpack(record: Mapping[str, Any], questions: Sequence[Question]) -> Scored:
         questions: The questions of its part, in the order of that time.
     """
     seconds, stopped_after, behind = Seconds(**record["seconds"]), record.get("stopped_after"), record.get("behind")
-    return Scored(_Kept(record, questions), record["value"], stopped_after, seconds, behind=behind)
+    return Scored(StoredResults(record, questions), record["value"], stopped_after, seconds, behind=behind)
 
 
 def _table(columns: Sequence[Mapping[str, Any]], questions: Sequence[Question]) -> pd.DataFrame:
