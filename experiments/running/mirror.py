@@ -7,7 +7,8 @@ from experiments.errors import ExperimentError, InputError
 from experiments.report.page import report_figures
 from experiments.running.observers import MirrorObserver
 from experiments.study_folder.folder import StudyFolder, read_verdict
-from experiments.tracking import MlflowMirror, how_to_open, tracking_uri
+from experiments.tracking.address import how_to_open, tracking_uri
+from experiments.tracking.mirror import MlflowMirror
 from search.storage.replay import replay
 from search.study.study import LoadedStudy
 

@@ -12,7 +12,7 @@ from experiments.atomic_files import write_text_atomically
 from experiments.report.page import write_report
 from experiments.study_folder.folder import StudyFolder
 from experiments.study_folder.versions import library_versions
-from experiments.tracking import MlflowMirror
+from experiments.tracking.mirror import MlflowMirror
 from search.results.observer import NullObserver, Observer, Outlook, TrialRecord
 from search.results.verdict import Verdict
 from search.study.study import LoadedStudy

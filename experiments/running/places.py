@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.study_folder.folder import StudyFolder
-from experiments.tracking import how_to_open
+from experiments.tracking.address import how_to_open
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from experiments.running.overrides import Overrides, StudySource
 from experiments.running.places import places_of
 from experiments.running.renderers import make_renderer
 from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_page
-from experiments.tracking import tracking_uri
+from experiments.tracking.address import tracking_uri
 from merge.recipe.schema import Recipe
 from search.loop.run import run_search
 from search.results.observer import Observer

@@ -10,8 +10,3 @@ mirror_index  a file beside the study that says which records MLflow holds, sinc
 entries       what of a record goes into a run: parameters, metrics, tags, its questions as data sets
 names         names and batches as MLflow takes them
 """
-
-from experiments.tracking.address import how_to_open, tracking_uri
-from experiments.tracking.mirror import MlflowMirror
-
-__all__ = ["MlflowMirror", "how_to_open", "tracking_uri"]

@@ -80,16 +80,16 @@ def log_questions(client: "MlflowClient", run: str, part: str, results: Results)
 
     inputs = []
     for task, questions in results.answers.groupby("task")["question"]:
-        known = sorted(set(questions))
-        digest = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
-        profile = json.dumps({"num_rows": len(known)})
+        ids = sorted(set(questions))
+        digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+        profile = json.dumps({"num_rows": len(ids)})
         data = Dataset(f"{task} {part}", digest, "lm-eval", json.dumps({"task": task, "part": part}), profile=profile)
         inputs.append(DatasetInput(data, [InputTag("mlflow.data.context", part)]))
     client.log_inputs(run, datasets=inputs)
 
 
 def record_tags(record: TrialRecord) -> dict[str, str]:
-    """Return what runs are told apart by: number, kind, part, family, state and reason."""
+    """Return what a run is found by: number, kind, part, family, state and reason."""
     tags = {
         "number": str(record.number),
         "kind": record.kind,

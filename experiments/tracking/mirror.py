@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.tracking.entries import TAG, log_metrics, log_questions, log_values, milliseconds, record_tags
-from experiments.tracking.mirror_index import Mirrored
+from experiments.tracking.mirror_index import MirrorIndex
 from experiments.tracking.mlflow_store import NOTE, PARENT, RECORD, SOURCE, STUDY_ID, OpenStore, open_store
 from experiments.tracking.names import safe_name
 from merge.output.model_card import as_text
@@ -19,8 +19,8 @@ from search.results.verdict import Verdict
 DIGEST = "mergesearch.digest"
 ALIAS = "best"
 MIRRORED = ".mirrored.jsonl"
-"""Name of the file in a study's folder that remembers what its mirror holds."""
-TOLD = "mergesearch.verdict"
+"""Name of the file in a study's folder that lists what its mirror holds."""
+VERDICT_DIGEST = "mergesearch.verdict"
 """Tag of the study's run: a digest of the verdict that was written last."""
 
 
@@ -28,18 +28,17 @@ TOLD = "mergesearch.verdict"
 class MlflowMirror:
     """Mirrors a study to MLflow, each record once, however often it is given.
 
-    Nothing is opened before the first record. Any fault of the store is told through ``say`` in one line, and the
-    mirror is off from then on.
+    Nothing is opened before the first record. A fault of the store goes through ``say`` as one line, and the mirror is
+    off from then on.
 
     Args:
         uri: MLflow tracking URI. Beside a sqlite file, artifacts go to ``mlartifacts``; else where the server says.
         study: Name of the study and of the experiment.
         study_id: Digest of the study's identity; its run is found again by it.
         say: Takes one line for a person.
-        folder: The study's folder, for the files that a finished study leaves and for the remedy's wording. What the
-            store holds is remembered there.
+        folder: The study's folder: files of a finished study are logged from there, and the index lies there.
         figures: Makes the Plotly figures of a finished study, by name.
-        anew: Ask the store for everything, whatever is remembered, and write the verdict again.
+        anew: Ask MLflow for everything, whatever the index says, and write the verdict again.
     """
 
     uri: str
@@ -90,10 +89,10 @@ class MlflowMirror:
 
     def _opened(self, began: float) -> OpenStore:
         if self._store is None:
-            mirrored = None if self.folder is None else Mirrored(self.folder / MIRRORED)
-            if self.anew and mirrored is not None:
-                mirrored.path.unlink(missing_ok=True)
-            self._store = open_store(self.uri, self.study, self.study_id, began, mirrored)
+            index = None if self.folder is None else MirrorIndex(self.folder / MIRRORED)
+            if self.anew and index is not None:
+                index.path.unlink(missing_ok=True)
+            self._store = open_store(self.uri, self.study, self.study_id, began, index)
         return self._store
 
     def _mirror(self, record: TrialRecord) -> None:
@@ -123,7 +122,7 @@ class MlflowMirror:
         if improved:
             history = {"objective": record.metrics["objective"], "best_objective": self._best or 0.0}
             log_metrics(store.client, store.run, history, record.ended, step=record.number)
-        store.whole(key, run)
+        store.mark_complete(key, run)
         status = "FAILED" if record.state == "failed" else "FINISHED"
         store.client.set_terminated(run, status=status, end_time=milliseconds(record.ended))
         store.children[key] = run, True
@@ -139,8 +138,12 @@ class MlflowMirror:
     def _conclude(self, verdict: Verdict) -> None:
         now = self._ended or time.time()
         store = self._opened(now)
-        told = hashlib.sha256(json.dumps([asdict(verdict), sorted(store.children)], default=str).encode()).hexdigest()
-        if not self.anew and not store.begun and store.client.get_run(store.run).data.tags.get(TOLD) == told:
+        digest = hashlib.sha256(json.dumps([asdict(verdict), sorted(store.children)], default=str).encode()).hexdigest()
+        if (
+            not self.anew
+            and not store.begun
+            and store.client.get_run(store.run).data.tags.get(VERDICT_DIGEST) == digest
+        ):
             return
         metrics = {f"test/{name}": value for name, value in verdict.scores.get(verdict.winner, {}).items()}
         metrics |= {"test/objective": verdict.test_value, "optimism": verdict.optimism}
@@ -159,10 +162,10 @@ class MlflowMirror:
             store.client.set_tag(store.run, NOTE, table[:TAG].rsplit("\n", 1)[0])
         if self.figures is not None:
             for name, figure in self.figures().items():
-                kept = {"include_plotlyjs": True}  # by default the page would fetch the library from the network
-                store.client.log_figure(store.run, figure, f"plots/{safe_name(name)}.html", save_kwargs=kept)
+                whole = {"include_plotlyjs": True}  # by default the page would fetch the library from the network
+                store.client.log_figure(store.run, figure, f"plots/{safe_name(name)}.html", save_kwargs=whole)
         _register(store, safe_name(self.study), verdict)
-        store.client.set_tag(store.run, TOLD, told)
+        store.client.set_tag(store.run, VERDICT_DIGEST, digest)
         store.client.set_terminated(store.run, end_time=milliseconds(now))
 
 
@@ -179,8 +182,8 @@ def _register(store: OpenStore, name: str, verdict: Verdict) -> None:
         client.get_registered_model(name)
     except MlflowException:
         client.create_registered_model(name, description="Winners of a mergesearch study, by reference: recipes only.")
-    known = {v.tags.get(DIGEST): v for v in client.search_model_versions(f"name = '{name}'") if v.source == source}
-    version = known.get(verdict.digest)
+    versions = {v.tags.get(DIGEST): v for v in client.search_model_versions(f"name = '{name}'") if v.source == source}
+    version = versions.get(verdict.digest)
     if version is None:
         tags = {DIGEST: verdict.digest, "winner": verdict.winner[:TAG], "family": verdict.family[:TAG]}
         value = f"objective {verdict.test_value:.4f} on test questions"

@@ -1,7 +1,7 @@
-"""What a mirror holds already, remembered beside the study: MLflow reads every run whole to tell its name.
+"""The index of a mirror: which records MLflow holds, in a file beside the study, since asking MLflow is slow.
 
-The file counts only while the study's run bears its word. A mirror kept up from elsewhere puts another word there, and
-then MLflow is asked for everything.
+The file counts only while a tag of the study's run in MLflow holds its token. A mirror that is written from elsewhere
+puts another token there, and then MLflow is asked for everything.
 """
 
 import json
@@ -16,47 +16,47 @@ from experiments.atomic_files import write_text_atomically
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What a file says.
+class IndexContent:
+    """What the file of an index holds.
 
     Attributes:
         run: Id of the study's run.
-        word: What that run bears.
-        children: Record key to the id of the run that holds it whole.
+        token: The token that MLflow's tag of that run held.
+        children: Record key to the id of the run that holds all of it.
     """
 
     run: str
-    word: str
+    token: str
     children: dict[str, str]
 
 
 @dataclass
-class Mirrored:
-    """The file, read once and added to.
+class MirrorIndex:
+    """The file of an index, read once and added to.
 
     Attributes:
         path: The file.
-        word: What the study's run will bear when this file is written anew.
+        token: What MLflow's tag of the study's run holds from the next `begin` on.
     """
 
     path: Path
-    word: str = field(default_factory=lambda: uuid.uuid4().hex)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    def read(self) -> Remembered | None:
-        """Return what it says; None where it is missing or was cut off."""
+    def read(self) -> IndexContent | None:
+        """Return its content; None where it is missing or was cut off."""
         try:
             (head, *entries) = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
-            return Remembered(head["run"], head["word"], dict(entries))
+            return IndexContent(head["run"], head["word"], dict(entries))
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def begin(self, run: str, children: Mapping[str, str]) -> None:
-        """Write it anew, with a word of its own."""
-        lines = [json.dumps({"run": run, "word": self.word}), *(json.dumps(entry) for entry in children.items())]
+        """Write it anew, with a token of its own."""
+        lines = [json.dumps({"run": run, "word": self.token}), *(json.dumps(entry) for entry in children.items())]
         write_text_atomically(self.path, "\n".join(lines) + "\n")
 
     def add(self, key: str, run: str) -> bool:
-        """Add a run that is whole but for its end; tell whether that was possible, if not the file is gone."""
+        """Add a run that holds all of its record; return whether that was possible, if not the file is deleted."""
         try:
             with self.path.open("a", encoding="utf-8") as handle:
                 handle.write(json.dumps([key, run]) + "\n")

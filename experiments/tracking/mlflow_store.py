@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from experiments.tracking.entries import milliseconds
-from experiments.tracking.mirror_index import Mirrored
+from experiments.tracking.mirror_index import MirrorIndex
 from experiments.tracking.names import safe_name
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ QUIET = {
 
 STUDY_ID = "mergesearch.study_id"
 RECORD = "mergesearch.record"
-WORD = "mergesearch.mirror"
-"""Tag of the study's run: the word of the file that remembers its children."""
+INDEX_TAG = "mergesearch.mirror"
+"""Tag of the study's run: the token of the index file that lists its children."""
 PARENT = "mlflow.parentRunId"
 SOURCE = {"mlflow.source.name": "mergesearch"}
 NOTE = "mlflow.note.content"
@@ -53,7 +53,7 @@ class OpenStore:
         experiment: Id of the study's experiment.
         run: Id of the study's run.
         children: Record key to run id and whether the run was written to its end.
-        mirrored: Remembers the children that are whole; None where nothing does.
+        index: Lists the children that hold all of their record; None where no file can.
         begun: Whether the study's run is not known to have an end.
     """
 
@@ -61,16 +61,16 @@ class OpenStore:
     experiment: str
     run: str
     children: dict[str, tuple[str, bool]]
-    mirrored: Mirrored | None = None
+    index: MirrorIndex | None = None
     begun: bool = True
 
-    def whole(self, key: str, run: str) -> None:
-        """Remember that a run holds its record, before it is given its end: one that has no end is looked at again."""
-        if self.mirrored is not None and not self.mirrored.add(key, run):
-            self.client.set_tag(self.run, WORD, "")
+    def mark_complete(self, key: str, run: str) -> None:
+        """Note that a run holds its record, before it is closed: one that is not closed is looked at again."""
+        if self.index is not None and not self.index.add(key, run):
+            self.client.set_tag(self.run, INDEX_TAG, "")
 
 
-def open_store(uri: str, study: str, study_id: str, began: float, mirrored: Mirrored | None = None) -> OpenStore:
+def open_store(uri: str, study: str, study_id: str, began: float, index: MirrorIndex | None = None) -> OpenStore:
     """Open the store and find, or begin, the study's experiment and run.
 
     Args:
@@ -78,7 +78,7 @@ def open_store(uri: str, study: str, study_id: str, began: float, mirrored: Mirr
         study: Name of the study and of the experiment.
         study_id: Digest of the study's identity.
         began: When the study began, in seconds since 1970, for a run that is not there yet.
-        mirrored: Remembers what the store holds.
+        index: Lists what the store holds.
     """
     database = _sqlite_file(uri)
     if database is not None:
@@ -92,11 +92,11 @@ def open_store(uri: str, study: str, study_id: str, began: float, mirrored: Mirr
     client = MlflowClient(tracking_uri=uri)
     location = None if database is None else (database.parent / "mlartifacts" / safe_name(study)).as_uri()
     experiment = _experiment(client, study, location)
-    known = None if mirrored is None else _remembered(client, experiment, study_id, mirrored)
-    if known is not None:
-        return known
-    mine = f"tags.`{STUDY_ID}` = '{study_id}'"
-    runs = {run.info.run_id: run for run in _runs(client, experiment, mine)}
+    indexed = None if index is None else _from_index(client, experiment, study_id, index)
+    if indexed is not None:
+        return indexed
+    of_this_study = f"tags.`{STUDY_ID}` = '{study_id}'"
+    runs = {run.info.run_id: run for run in _runs(client, experiment, of_this_study)}
     studies = [name for name, run in runs.items() if PARENT not in run.data.tags]
     started = studies[-1] if studies else None
     if started is None:
@@ -107,42 +107,47 @@ def open_store(uri: str, study: str, study_id: str, began: float, mirrored: Mirr
         for name, run in runs.items()
         if run.data.tags.get(PARENT) == started and RECORD in run.data.tags
     }
-    if mirrored is not None:
-        mirrored = _kept_up(client, started, children, mirrored)
-    return OpenStore(client, experiment, started, children, mirrored)
+    if index is not None:
+        index = _indexed(client, started, children, index)
+    return OpenStore(client, experiment, started, children, index)
 
 
-def _remembered(client: "MlflowClient", experiment: str, study_id: str, mirrored: Mirrored) -> OpenStore | None:
-    """Return the store as a file remembers it; None where another mirror was kept up since, or the run is gone."""
+def _from_index(client: "MlflowClient", experiment: str, study_id: str, index: MirrorIndex) -> OpenStore | None:
+    """Return the store as its index says; None where another mirror wrote since, or the run is gone."""
     from mlflow.exceptions import MlflowException
 
-    kept = mirrored.read()
-    if kept is None:
+    content = index.read()
+    if content is None:
         return None
     try:
-        run = client.get_run(kept.run)
+        run = client.get_run(content.run)
     except MlflowException:
         return None
-    theirs = (run.info.experiment_id, run.info.lifecycle_stage, run.data.tags.get(STUDY_ID), run.data.tags.get(WORD))
-    if theirs != (experiment, "active", study_id, kept.word):
+    found = (
+        run.info.experiment_id,
+        run.info.lifecycle_stage,
+        run.data.tags.get(STUDY_ID),
+        run.data.tags.get(INDEX_TAG),
+    )
+    if found != (experiment, "active", study_id, content.token):
         return None
-    children = {key: (name, True) for key, name in kept.children.items()}
-    for child in _runs(client, experiment, f"tags.`{PARENT}` = '{kept.run}' and attributes.status = 'RUNNING'"):
+    children = {key: (name, True) for key, name in content.children.items()}
+    for child in _runs(client, experiment, f"tags.`{PARENT}` = '{content.run}' and attributes.status = 'RUNNING'"):
         if RECORD in child.data.tags:
             children[child.data.tags[RECORD]] = child.info.run_id, False
-    return OpenStore(client, experiment, kept.run, children, mirrored, begun=run.info.status == "RUNNING")
+    return OpenStore(client, experiment, content.run, children, index, begun=run.info.status == "RUNNING")
 
 
-def _kept_up(
-    client: "MlflowClient", run: str, children: dict[str, tuple[str, bool]], mirrored: Mirrored
-) -> Mirrored | None:
-    """Have a file remember what the store holds from now on; None where it cannot be written."""
+def _indexed(
+    client: "MlflowClient", run: str, children: dict[str, tuple[str, bool]], index: MirrorIndex
+) -> MirrorIndex | None:
+    """Begin an index of what the store holds; None where its file cannot be written."""
     try:
-        mirrored.begin(run, {key: name for key, (name, complete) in children.items() if complete})
+        index.begin(run, {key: name for key, (name, complete) in children.items() if complete})
     except OSError:
         return None
-    client.set_tag(run, WORD, mirrored.word)
-    return mirrored
+    client.set_tag(run, INDEX_TAG, index.token)
+    return index
 
 
 def _experiment(client: "MlflowClient", study: str, location: str | None) -> str:

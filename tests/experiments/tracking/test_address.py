@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.errors import InputError
-from experiments.tracking import how_to_open, tracking_uri
+from experiments.tracking.address import how_to_open, tracking_uri
 from search.study.study import LoadedStudy
 from tests.search.studies import tiny_study
 

@@ -9,8 +9,8 @@ import pytest
 
 from evals.scores.results import Results
 from evals.scores.statistics import Interval
-from experiments.tracking import MlflowMirror
-from experiments.tracking.mirror_index import Mirrored
+from experiments.tracking.mirror import MlflowMirror
+from experiments.tracking.mirror_index import MirrorIndex
 from experiments.tracking.mlflow_store import QUIET, OpenStore
 from search.results.observer import TrialRecord
 from search.results.verdict import Comparison, Verdict
@@ -153,7 +153,7 @@ def test_a_store_is_not_read_whole_again_while_nobody_else_writes_to_it(
     assert said == []
 
 
-@pytest.mark.parametrize("dies_in", ["whole", "set_terminated", "add"])
+@pytest.mark.parametrize("dies_in", ["mark_complete", "set_terminated", "add"])
 def test_a_mirror_killed_at_the_end_of_a_run_neither_loses_nor_doubles_it(
     uri: str, client: "MlflowClient", said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
 ) -> None:
@@ -163,7 +163,7 @@ def test_a_mirror_killed_at_the_end_of_a_run_neither_loses_nor_doubles_it(
         return MlflowMirror(uri, study=f"killed in {dies_in}", study_id="d", say=said.append, folder=tmp_path)
 
     mirror().log_trial(record(0))
-    place = {"whole": OpenStore, "set_terminated": MlflowClient, "add": Mirrored}[dies_in]
+    place = {"mark_complete": OpenStore, "set_terminated": MlflowClient, "add": MirrorIndex}[dies_in]
     fault = OSError("disk full") if dies_in == "add" else KeyboardInterrupt()
     with monkeypatch.context() as patch:
         if dies_in == "add":
