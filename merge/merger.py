@@ -112,25 +112,29 @@ class Merger:
         Raises:
             MergeError: As `check`; what is wrong with a parent names the recipe too.
         """
+        return self.planned(recipe)[1]
+
+    def planned(self, recipe: Recipe) -> tuple[Planner, Plan]:
+        """Return the plan, as `plan` does, and what made it, which knows where each parameter comes from."""
         try:
-            return self._plan(recipe)
+            return self._planned(recipe)
         except CheckpointError as error:
             lines = str(error).split("\n")
             raise CheckpointError("\n".join(_placed(recipe.place, line) for line in lines)) from None
 
-    def _plan(self, recipe: Recipe) -> Plan:
+    def _planned(self, recipe: Recipe) -> tuple[Planner, Plan]:
         vocabulary = self.vocabulary(recipe)
         size = None if vocabulary is None else vocabulary.size
         chat_template(recipe, self.checkpoint)
         key = (recipe.structure(), recipe.references(), size)
         if recipe.modules is None and key in self._planners:
-            return self._planners[key].replan(recipe)
+            return self._planners[key], self._planners[key].replan(recipe)
         planner = Planner(recipe, self.checkpoint, self.compat, self.allow_crimes, vocabulary=size)
         plan = planner.plan()
         if len(self._planners) >= MAX_CACHED_PLANS:
             self._planners.clear()
         self._planners[key] = planner
-        return plan
+        return planner, plan
 
     def vocabulary(self, recipe: Recipe) -> Vocabulary | None:
         """Return the tokens of a recipe's result, None where it has no tokenizer block."""
@@ -239,6 +243,11 @@ class Merger:
                 with torch.no_grad(), _one_thread():
                     step.run()
                 yield result
+
+    def tensor_inputs(self, recipe: Recipe, *, seed: int | None = None) -> Callable[[TensorPlan], TensorInputs]:
+        """Return what gives the parents of a plan's tensor, with the random numbers of a merge with this seed."""
+        context = self._run(recipe, seed, self._cache)
+        return lambda tensor: self._parents.inputs(tensor, context)
 
     def _run(self, recipe: Recipe, seed: int | None, cache: ParentCache) -> MergeContext:
         number = self.seed if seed is None else seed

@@ -1,6 +1,7 @@
 """Which entries of a task vector are kept: the largest, a band of them, at random, or at random by rank."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,11 @@ class AbstractMask(ABC):
     def native_kind(self) -> int | None:
         """Number by which the compiled loops know it; None where they do not."""
         return None
+
+    @property
+    def identity(self) -> Hashable:
+        """What tells it from other masks of the same task vector and seed."""
+        return self
 
     @abstractmethod
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
@@ -109,6 +115,11 @@ class RandomMask(AbstractMask):
         """Number by which the compiled loops know it."""
         return RANDOM
 
+    @property
+    def identity(self) -> Hashable:
+        """What tells it from other masks of the same task vector and seed."""
+        return RANDOM, self.limit
+
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
         """Return 1 for each entry that is drawn, else 0."""
         return _below(self.field[span], self.limit, entries)
@@ -138,6 +149,11 @@ class RankedRandomMask(AbstractMask):
     def native_kind(self) -> int | None:
         """Number by which the compiled loops know it, where ranks are short integers."""
         return RANKED if self.rank.dtype == torch.int16 else None
+
+    @property
+    def identity(self) -> Hashable:
+        """What tells it from other masks of the same task vector and seed."""
+        return RANKED, self.lowest, self.spread
 
     def __call__(self, span: slice, entries: Tensor) -> Tensor:
         """Return 1 for each entry that is drawn, else 0."""

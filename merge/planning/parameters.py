@@ -17,26 +17,35 @@ def evaluate(setting: object, name: str, depth: float) -> object:
         name: The tensor, for filters: the first that is a part of the name decides.
         depth: Position in the slice, from 0 to 1.
     """
+    chosen = select(setting, name)
+    return _interpolated(chosen, depth) if isinstance(chosen, list | tuple) else chosen
+
+
+def select(setting: object, name: str) -> object:
+    """Return the number, or the list of numbers over depth, that filters leave for a tensor; None for nothing."""
     if isinstance(setting, Mapping):
         setting = [setting]
-    if not isinstance(setting, list | tuple):
+    if not isinstance(setting, list | tuple) or not any(isinstance(item, Mapping) for item in setting):
         return setting
-    if any(isinstance(item, Mapping) for item in setting):
-        for item in setting:
-            wanted = item.get("filter")
-            if wanted is None or wanted == "*" or wanted in name:
-                return evaluate(item["value"], name, depth)
-        return None
-    return _interpolated(setting, depth)
+    for item in setting:
+        wanted = item.get("filter")
+        if wanted is None or wanted == "*" or wanted in name:
+            return select(item["value"], name)
+    return None
+
+
+def shares_over_depth(count: int, depth: float) -> tuple[tuple[int, float], tuple[int, float]]:
+    """Return which two entries of a list over depth a tensor's value lies between, each with its share."""
+    position = depth * (count - 1)
+    lower = int(position)
+    share = position - lower
+    return (lower, 1 - share), (min(lower + 1, count - 1), share)
 
 
 def _interpolated(values: Sequence[object], depth: float) -> float:
     numbers = [as_number(value) or 0.0 for value in values]
-    position = depth * (len(numbers) - 1)
-    lower = int(position)
-    upper = min(lower + 1, len(numbers) - 1)
-    share = position - lower
-    return (1 - share) * numbers[lower] + share * numbers[upper]
+    (lower, first), (upper, second) = shares_over_depth(len(numbers), depth)
+    return first * numbers[lower] + second * numbers[upper]
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,11 @@ class Scope:
 
     def of_model(self, parameter: Parameter, reference: str, name: str, depth: float) -> object:
         """Return a per-model parameter; filters see the tensor's name in that model."""
-        levels = [settings for model, settings in self.own if model == reference]
-        return self._first(parameter, [*levels, *self.shared], name, depth)
+        return self._first(parameter, self.levels_of_model(reference), name, depth)
+
+    def levels_of_model(self, reference: str) -> tuple[Settings, ...]:
+        """Return where the per-model parameters of a model are looked up, nearest first."""
+        return (*(settings for model, settings in self.own if model == reference), *self.shared)
 
     def of_all(self, parameter: Parameter, name: str, depth: float) -> object:
         """Return a shared parameter; filters see the name of the output tensor."""

@@ -25,6 +25,7 @@ from merge.method import AbstractMethod
 from merge.methods import get_method
 from merge.planning.compatibility import Differences
 from merge.planning.modules_and_slices import Divider, ModulePart, Open
+from merge.planning.parameters import Scope
 from merge.planning.plan import Ingredient, Plan, TensorPlan
 from merge.planning.tensor_slots import ParameterFiller, PlannedSlice, TensorSlot
 from merge.recipe.schema import Recipe
@@ -96,6 +97,12 @@ class Planner:
                 tensors.append(made.with_method(instance))
         self._raise_if(faults)
         return replace(self._plan, tensors=tuple(tensors))
+
+    def scopes(self, recipe: Recipe) -> list[tuple[TensorSlot, TensorPlan, Scope]]:
+        """Return each planned tensor, and where a recipe of the planned structure gives its parameters."""
+        self.recipe = recipe
+        slices = [piece for part in self._divided(get_method(recipe.merge_method)) for piece in part.slices]
+        return [(slot, made, slices[slot.planned_slice.number].scope) for slot, made in self._made]
 
     def _divided(self, method: type[AbstractMethod]) -> list[ModulePart]:
         if self._divider is None:
