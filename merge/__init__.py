@@ -14,6 +14,9 @@ What happens, in order, and where:
    for the next candidate. ``merger.py`` leads through steps 3 to 5, into a live model (``live_model.py`` makes it) or
    into a folder (``output/`` writes it). ``multi_stage.py`` merges several documents, each with the results before it.
 
+``value_gradients.py`` leads back: from the gradient of an objective by the merged tensors to its gradient by the
+numbers of the recipe.
+
 ``door.py`` has the doors for notebooks, `merge` and `load_tokenizer`; ``errors.py`` the errors of all of this;
 ``user_cache.py`` the folder of what can be made again.
 """

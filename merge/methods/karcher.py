@@ -70,7 +70,7 @@ class Karcher(AbstractMethod, name="karcher", parents=(1, None), widest=True):
             stretch = np.divide(angles, np.sin(angles), out=np.zeros(count), where=angles >= self.tol)
             tangent = (stretch - (stretch @ dots) * mean) / count
             step = length(tangent)
-            if step < self.tol:
+            if step < self.tol or step == 0:
                 break
             mean = np.cos(step) * mean + np.sin(step) * tangent / step
             mean = mean / length(mean) if length(mean) > self.tol else mean
