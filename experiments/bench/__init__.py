@@ -7,7 +7,7 @@ form; ``--help`` repeats it. ``docs/benchmarks.md`` holds figures with the comma
   ``merge_growth.py`` (memory by size of model).
 * Scoring: ``scoring.py`` (against lm-eval's HFLM), ``start.py`` (time to the first forward pass).
 * Search: ``peers.py`` (a whole search against a plain loop), ``racing.py`` (what racing saves on recorded answers),
-  ``load.py`` (thousands of trials in a real store), ``clients.py`` and ``workers.py`` (several processes).
+  ``load.py`` (thousands of trials in a real store), ``workers.py`` (several processes).
 * Reliability: ``faults.py`` (kills, full disks, lost stores), ``fuzz.py`` (hostile files).
 * ``support/`` holds what they share.
 """
