@@ -1,1 +1,7 @@
-"""The embedded questions, written for this project: their tables, the rows made from them, and the task files."""
+"""The embedded tasks: small question sets in lm-eval's format, written for this project, that need no network.
+
+The YAML files and the folders beside them are the tasks; see README.md.
+
+write_questions  writes the rows of the sets that are made by rule
+word_problems    the templates of the word problems
+"""

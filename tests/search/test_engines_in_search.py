@@ -10,7 +10,7 @@ from search.loop.run import run_search
 from search.results.observer import Outlook, TrialRecord
 from search.results.verdict import Verdict
 from search.study.study import parse_study
-from tests.evals import fake_vllm
+from tests.evals.engines import fake_vllm
 from tests.search.studies import tiny_study
 
 

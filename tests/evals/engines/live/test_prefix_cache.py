@@ -15,7 +15,7 @@ from evals.engines.live.prefix_cache import Stems
 from evals.engines.live.prefix_tree import build_plan
 from evals.engines.live.scoring_plan import Budget
 from evals.prompts.token_cache import TokenPair
-from tests.evals.test_scorer import STEM, asked, assert_same, contexts
+from tests.evals.engines.live.test_engine import STEM, asked, assert_same, contexts
 
 ROOM = 1 << 30
 pairs = st.tuples(contexts, st.sampled_from([" a cat", " the", " river runs blue"]))

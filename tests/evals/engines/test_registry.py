@@ -14,7 +14,7 @@ from evals.evaluation import Evaluation
 from evals.scores.results import Results
 from evals.tasks.loading import TaskSpec, load_tasks
 from evals.tasks.sampling import Leaf
-from tests.evals import fake_vllm
+from tests.evals.engines import fake_vllm
 
 
 @pytest.fixture
