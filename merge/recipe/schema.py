@@ -184,9 +184,10 @@ class Recipe(_Part):
                     for path, text in ((one_line(part, 300) for part in fault.split("\0", 1)) for fault in faults)
                 )
             )
-        return recipe._read_at(place)
+        return recipe.read_at(place)
 
-    def _read_at(self, place: str) -> "Recipe":
+    def read_at(self, place: str) -> "Recipe":
+        """Note where the recipe was read, for messages, and return it."""
         self._place = place
         return self
 
