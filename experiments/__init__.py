@@ -30,9 +30,9 @@ number_format  how scores, differences, p-values and durations are printed
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.running.run import FinishedStudy, run
+    from experiments.running.run import run
 
-__all__ = ["FinishedStudy", "run"]
+__all__ = ["run"]
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,8 @@ from search.results.verdict import Verdict
 
 WIDEST = 120
 """Columns that the panel takes at most."""
+ECHO = 2
+"""Columns beside the panel for the ``^C`` that a terminal echoes: it must not begin another line."""
 FIXED = 10
 """Lines of the panel that are always there: borders, phases, bar, titles, the objective, blank lines, the prompt's."""
 MOST_TASKS = 8
@@ -104,7 +106,7 @@ class PanelRenderer(AbstractRenderer):
             return self._framed(Group(*parts))
 
     def _framed(self, content: RenderableType) -> Panel:
-        width, title = min(self.console.width, WIDEST), Text(f"study {self._study}")
+        width, title = min(self.console.width - ECHO, WIDEST), Text(f"study {self._study}")
         return Panel(content, title=title, title_align="left", width=width, padding=(0, 1), border_style="dim")
 
 

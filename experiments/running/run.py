@@ -1,9 +1,7 @@
 """Runs a study as the command does: its folder, the MLflow mirror, progress, the verdict, the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from experiments.devices import usable_device
 from experiments.errors import InputError
@@ -13,45 +11,12 @@ from experiments.running.observers import Everyone, MirrorObserver, ReportWriter
 from experiments.running.overrides import Overrides, StudySource
 from experiments.running.places import places_of
 from experiments.running.renderers import make_renderer
-from experiments.study_folder.folder import FolderWriter, StudyFolder, verdict_page
+from experiments.study_folder.folder import FolderWriter, StudyFolder
 from experiments.tracking.address import tracking_uri
-from merge.recipe.schema import Recipe
+from search.door import StudyResult
 from search.loop.run import run_search
 from search.results.observer import Observer
-from search.results.verdict import Verdict
 from search.study.study import LoadedStudy
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class FinishedStudy:
-    """A study that ran to its verdict.
-
-    Attributes:
-        verdict: What was found, on questions that nobody searched on.
-        folder: Where its files are.
-    """
-
-    verdict: Verdict
-    folder: Path
-
-    @property
-    def best(self) -> Recipe:
-        """The winner's plain recipe."""
-        return Recipe.from_mapping(self.verdict.recipe, place="best.yaml")
-
-    @property
-    def trials(self) -> "pd.DataFrame":
-        """One row per baseline and trial: what it was, its scores, its parameters, its times; as ``trials.csv``."""
-        import pandas as pd
-
-        return pd.read_csv(StudyFolder(self.folder).trials)
-
-    def _repr_markdown_(self) -> str:
-        """Return what a notebook shows."""
-        return verdict_page(self.verdict)
 
 
 def run(
@@ -69,7 +34,7 @@ def run(
     device: str = "cpu",
     models_roots: Sequence[str | Path] | None = None,
     progress: str | Observer = "auto",
-) -> FinishedStudy:
+) -> StudyResult:
     """Run a study to its verdict, or what an earlier run left of it.
 
     Ctrl-C ends after the current block of questions; what was finished is kept, and the same call goes on.
@@ -91,7 +56,7 @@ def run(
             ``quiet``, ``json``; or an observer that hears of everything, and nothing is printed.
 
     Returns:
-        The verdict, and where everything is.
+        The verdict, the trials as a table, the best recipe, and the folder in which everything is.
 
     Raises:
         InputError: An argument is wrong.
@@ -129,7 +94,7 @@ def run_loaded(
     ray: str | None = None,
     take_over: bool = False,
     progress: str | Observer = "auto",
-) -> FinishedStudy:
+) -> StudyResult:
     """Run a loaded study to its verdict; see `run`.
 
     Args:
@@ -170,4 +135,4 @@ def run_loaded(
     finally:
         renderer.close()
     renderer.conclude(verdict, places_of(folder, uri), everyone.account())
-    return FinishedStudy(verdict, folder.root)
+    return StudyResult(study, folder.root, verdict)

@@ -49,20 +49,21 @@ def test_a_mapping_runs_and_an_observer_hears_of_it(
     done = experiments.run(document, tmp_path / "out", models_roots=[tiny_models], progress=listener)
     assert capsys.readouterr().out == ""
     assert document == small()
+    assert done.verdict is not None
     assert listener.heard[0] == "started tiny"
     assert listener.heard[-1] == f"finished {done.verdict.winner}"
     assert {"baseline search", "trial search", "baseline test"} <= set(listener.heard)
     assert isinstance(done.best, Recipe)
     assert done.best.digest() == done.verdict.digest
     assert done.folder == tmp_path / "out"
-    assert (done.trials["kind"] == "trial").sum() == 2
-    assert done._repr_markdown_() == (tmp_path / "out" / "table.md").read_text()
+    assert len(done.trials) == 2
 
     again = experiments.run(
         parse_study(yaml.safe_dump(document), place="s"), tmp_path / "out", models_roots=[str(tiny_models)],
         progress="quiet",
     )  # fmt: skip
     printed = capsys.readouterr().out
+    assert again.verdict is not None
     assert (again.verdict.digest, again.verdict.scores) == (done.verdict.digest, done.verdict.scores)
     assert "winner:" in printed
     assert "baseline  base" not in printed
@@ -92,7 +93,7 @@ def test_json_is_one_object_a_line_and_nothing_else(tiny_models: Path, tmp_path:
 def test_an_unknown_name_is_told() -> None:
     with pytest.raises(AttributeError, match="'experiments' has no attribute 'walk'"):
         experiments.walk  # noqa: B018 - the look-up is what is tested
-    assert {"run", "FinishedStudy"} <= set(dir(experiments))
+    assert "run" in dir(experiments)
 
 
 @pytest.mark.parametrize("device", ["cuda:77", "gpu", "meta"])

@@ -59,7 +59,7 @@ def test_the_panel_fits_the_terminal_and_its_columns_are_aligned(width: int, hei
     panel.close()
     lines = Text.from_ansi(capture.get()).plain.splitlines()
     assert len(lines) < height
-    assert {len(line) for line in lines} == {min(width, 120)}
+    assert {len(line) for line in lines} == {min(width - 2, 120)}
 
 
 def test_the_panel_shows_phase_best_baseline_and_the_last_trials() -> None:
