@@ -7,14 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 import yaml
 from safetensors import safe_open
 
-TIMES = ("started", "ended", "seconds", "cost")
-
-Trials = dict[int, Any]
+from tests.faults.store_rows import read_rows
 
 
 def check_files(home: Path) -> None:
@@ -46,28 +43,6 @@ def check_files(home: Path) -> None:
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), path
 
 
-def finished_trials(database: Path, study: str) -> Trials:
-    """Return what the finished trials of a store are, by number; times left out."""
-    if not database.exists():
-        return {}
-    with closing(sqlite3.connect(database)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        known = "studies" in tables and connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (study,))
-        if not known or known.fetchone() is None or "version_info" not in tables:
-            return {}
-        rows = connection.execute("SELECT * FROM mergesearch_records") if "mergesearch_records" in tables else ()
-        kept = {trial_id: json.loads(text) for trial_id, text in rows}
-    trials = optuna.load_study(study_name=study, storage=f"sqlite:///{database}").get_trials(deepcopy=False)
-    found: Trials = {}
-    for trial in trials:
-        if "record" not in trial.user_attrs or not trial.state.is_finished():
-            continue
-        assert trial.number not in found
-        record = {k: v for k, v in kept[trial._trial_id].items() if k not in TIMES}
-        found[trial.number] = (trial.state, trial.params, trial.values, record)
-    return found
-
-
 def results(home: Path, study: str) -> dict[str, Any]:
     """Return all that a finished study leaves behind, but for times."""
     folder = home / "runs" / study
@@ -77,7 +52,7 @@ def results(home: Path, study: str) -> dict[str, Any]:
     return {
         **{name: (folder / name).read_text() for name in names},
         "trials.csv": table[[name for name in table if "second" not in str(name)]].to_csv(),
-        "trials": finished_trials(folder / "study.db", study),
+        "trials": read_rows(folder / "study.db", study).finished,
         "mlflow": mirrored(home / "mlflow.db"),
         "merged": {name: hashlib.sha256(content).hexdigest() for name, content in merged.items()},
     }

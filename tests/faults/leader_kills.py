@@ -1,0 +1,230 @@
+"""Studies whose leading process is killed in every phase, again and again, and what is counted of it.
+
+After each kill the store's rows are read: no finished trial may be lost or changed, no number may get other parameters.
+What every process asked stands in a log; at the end the study must be, to the last answer, the undisturbed one.
+"""
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.faults.phases import PHASES, Commands
+from tests.faults.question_log import Asked, Key, read_log, repeats
+from tests.faults.store_rows import Rows, read_rows
+from tests.faults.wholeness import check_files, results
+from tests.search.studies import tiny_study
+
+DURING_TRIALS = ("ask", "trial", "told, not stored", "mlflow")
+AFTER_TRIALS = ("finalists", "test", "verdict")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A study that is killed: its sampler, seed and race, and the seed of the kills."""
+
+    sampler: str
+    race: bool
+    seed: int
+    trials: int = 12
+
+    def __str__(self) -> str:
+        return f"{self.sampler}{', raced' if self.race else ''}, seed {self.seed}"
+
+    def document(self, mlflow: str | None) -> str:
+        """Return the study file."""
+        own = {"sampler": self.sampler, "race": self.race, "seed": self.seed, "trials": self.trials}
+        return yaml.safe_dump(yaml.safe_load(tiny_study(**own)) | {"tracking": {"mlflow": mlflow}})
+
+
+@dataclass
+class Tally:
+    """What the kills of one phase came to.
+
+    Attributes:
+        kills: Processes killed.
+        late: Processes that had gone through the phase before the kill came.
+        in_flight: Jobs that the kills interrupted: begun, and not in the store.
+        seen: What was found afterwards, by words for it.
+    """
+
+    kills: int = 0
+    late: int = 0
+    in_flight: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Disturbed:
+    """A study in a folder of its own, whose processes are killed.
+
+    Attributes:
+        variant: The study.
+        commands: Runs the command line there.
+        models: The models root.
+        tallies: By phase; shared by several studies.
+        wrong: What must not have been.
+    """
+
+    variant: Variant
+    commands: Commands
+    models: Path
+    tallies: Mapping[str, Tally]
+    wrong: list[str] = field(default_factory=list)
+    finished: dict[int, Collection[Key]] = field(default_factory=dict)
+    rows: Rows = field(default_factory=Rows)
+
+    @property
+    def home(self) -> Path:
+        """Return its folder."""
+        return self.commands.home
+
+    def begin(self) -> None:
+        """Make the folder, with the study in it, and the same without a mirror, which starts sooner."""
+        self.home.mkdir()
+        (self.home / "tiny.yaml").write_text(self.variant.document("sqlite:///mlflow.db"))
+        (self.home / "plain.yaml").write_text(self.variant.document(None))
+
+    def words(self, phase: str) -> tuple[object, ...]:
+        """Return the command in which a phase is."""
+        if phase == "export":
+            return "export", "runs/tiny", "--model", "merged", "--models-root", self.models
+        if phase == "report":
+            return "report", "runs/tiny"
+        return "search", "tiny.yaml" if phase == "mlflow" else "plain.yaml", "--models-root", self.models
+
+    def kill_often(self, phase: str, times: int) -> None:
+        """Have so many processes killed in a phase, or as many as get to it."""
+        tally = self.tallies[phase]
+        for _ in range(times):
+            left = self.variant.trials - len(self.rows.finished)
+            turn = 1
+            if phase == "baseline" or (phase in DURING_TRIALS and left > times):
+                turn = self.commands.chance.choice((1, 1, 2))
+            if phase == "export":
+                shutil.rmtree(self.home / "merged", ignore_errors=True)
+            self._note_finished()
+            killed = self.commands.kill(phase, turn, *self.words(phase))
+            tally.kills += killed
+            tally.late += not killed
+            self.look(tally)
+
+    def run(self, *phases: str) -> None:
+        """Run the commands of some phases to their ends."""
+        for phase in phases:
+            self._note_finished()
+            self.commands.run(*self.words(phase))
+
+    def look(self, tally: Tally) -> None:
+        """Read what a killed process left, and compare it with what the one before left."""
+        check_files(self.home)
+        now, before = read_rows(self.home / "runs" / "tiny" / "study.db", "tiny"), self.rows
+        run = self.commands.runs
+        for number, trial in before.finished.items():
+            if now.finished.get(number) != trial:
+                self.wrong.append(f"run {run}: finished trial {number} is lost or changed")
+        for key, record in before.outside.items():
+            if now.outside.get(key) != record:
+                self.wrong.append(f"run {run}: finished answers {key} are lost or changed")
+        for number, params in before.params.items():
+            if {name: now.params.get(number, {}).get(name) for name in params} != params:
+                self.wrong.append(f"run {run}: the parameters of trial {number} changed")
+        self.rows = now
+        mine = {block.key: block.number for block in self.asked() if block.run == run}
+        done = self.keys_finished()
+        lost = [number for key, number in mine.items() if key not in done]
+        if len(lost) > 1:
+            self.wrong.append(f"run {run}: {len(lost)} jobs were lost")
+        tally.in_flight += len(lost)
+        tally.seen["record without a state"] += len(now.recorded)
+
+    def asked(self) -> list[Asked]:
+        """Return what all processes asked so far."""
+        return read_log(self.home / "questions.jsonl")
+
+    def keys_finished(self) -> set[Key]:
+        """Return part and digest of everything that the store has answers of."""
+        own = {block.key for block in self.asked() if block.number in self.rows.finished}
+        return {*self.rows.outside, *own}
+
+    def end(self, expected: Mapping[str, Any]) -> None:
+        """Compare the finished study with the undisturbed one, and count what was asked again."""
+        check_files(self.home)
+        for name, value in results(self.home, "tiny").items():
+            if value != expected[name]:
+                self.wrong.append(f"{name} is not that of the undisturbed study")
+        found = repeats(self.asked(), self.finished)
+        if found.finished:
+            self.wrong.append(f"{found.finished} questions of finished jobs were asked again")
+        if found.same:
+            self.wrong.append(f"{found.same} questions were asked twice by one process")
+        self.repeated = found
+
+    def _note_finished(self) -> None:
+        self.rows = read_rows(self.home / "runs" / "tiny" / "study.db", "tiny")
+        self.finished[self.commands.runs + 1] = self.keys_finished()
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What all kills of leading processes came to.
+
+    Attributes:
+        tallies: By phase.
+        asked_again: Questions of interrupted jobs that were asked again.
+        wrong: What must not have been, each with the study it was in.
+    """
+
+    tallies: Mapping[str, Tally]
+    asked_again: int
+    wrong: Sequence[str]
+
+
+def kill_leaders(folder: Path, models: Path, variants: Sequence[Variant], times: int, seed: int) -> Campaign:
+    """Kill leading processes in every phase.
+
+    Args:
+        folder: Where the studies are.
+        models: The models root.
+        variants: The studies.
+        times: Kills per phase, over all studies together.
+        seed: Draws the instants.
+    """
+    tallies = {phase: Tally() for phase in PHASES}
+    again, wrong = 0, []
+    for place, variant in enumerate(variants):
+        chance = random.Random(f"{seed} {variant}")
+        calm = Disturbed(variant, Commands(folder / f"calm{place}", chance), models, tallies)
+        calm.begin()
+        calm.run("mlflow", "report", "export")
+        check_files(calm.home)
+        home = Commands(folder / f"home{place}", chance, calm.commands.seconds)
+        study = Disturbed(variant, home, models, tallies)
+        study.begin()
+        _disturb(study, [times * (place + 1) // len(variants) - times * place // len(variants)])
+        study.end(results(calm.home, "tiny"))
+        again += study.repeated.lost
+        wrong += [f"{variant}: {what}" for what in study.wrong]
+    return Campaign(tallies, again, wrong)
+
+
+def _disturb(study: Disturbed, quota: list[int]) -> None:
+    (times,) = quota
+    study.kill_often("baseline", times)
+    order = [phase for phase in DURING_TRIALS for _ in range(times)]
+    study.commands.chance.shuffle(order)
+    for phase in order:
+        study.kill_often(phase, 1)
+    for phase in AFTER_TRIALS:
+        study.kill_often(phase, times)
+    study.run("mlflow")
+    study.kill_often("report", times)
+    study.kill_often("export", times)
+    study.run("report")
+    shutil.rmtree(study.home / "merged", ignore_errors=True)
+    study.run("export")
