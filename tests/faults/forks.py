@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 LIGHT = "tests.faults.made_up"
-WHOLE = ("tests.faults.stages", "tests.faults.warm")
+WHOLE = ("tests.faults.phases", "tests.faults.warm")
 """Commands of the real command line, all of which the second ran once: some ten seconds, and as many saved by each."""
 
 

@@ -6,7 +6,6 @@ What every process asked stands in a log; at the end the study must be, to the l
 
 import random
 import shutil
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,13 +49,13 @@ class Tally:
         kills: Processes killed.
         late: Processes that had gone through the phase before the kill came.
         in_flight: Jobs that the kills interrupted: begun, and not in the store.
-        seen: What was found afterwards, by words for it.
+        half_told: Trials that had a record and no state afterwards.
     """
 
     kills: int = 0
     late: int = 0
     in_flight: int = 0
-    seen: Counter[str] = field(default_factory=Counter)
+    half_told: int = 0
 
 
 @dataclass
@@ -141,7 +140,7 @@ class Disturbed:
         if len(lost) > 1:
             self.wrong.append(f"run {run}: {len(lost)} jobs were lost")
         tally.in_flight += len(lost)
-        tally.seen["record without a state"] += len(now.recorded)
+        tally.half_told += len(now.recorded)
 
     def asked(self) -> list[Asked]:
         """Return what all processes asked so far."""
@@ -199,32 +198,34 @@ def kill_leaders(folder: Path, models: Path, variants: Sequence[Variant], times:
     again, wrong = 0, []
     for place, variant in enumerate(variants):
         chance = random.Random(f"{seed} {variant}")
+        mirrored = place == 0
         calm = Disturbed(variant, Commands(folder / f"calm{place}", chance), models, tallies)
         calm.begin()
-        calm.run("mlflow", "report", "export")
+        calm.run("mlflow" if mirrored else "verdict", "export", *(["report"] if mirrored else []))
         check_files(calm.home)
-        home = Commands(folder / f"home{place}", chance, calm.commands.seconds)
-        study = Disturbed(variant, home, models, tallies)
+        study = Disturbed(variant, Commands(folder / f"home{place}", chance, calm.commands.seconds), models, tallies)
         study.begin()
-        _disturb(study, [times * (place + 1) // len(variants) - times * place // len(variants)])
+        count, before = len(variants), times * place // len(variants)
+        _disturb(study, times * (place + 1) // count - before, mirrored=mirrored)
         study.end(results(calm.home, "tiny"))
         again += study.repeated.lost
         wrong += [f"{variant}: {what}" for what in study.wrong]
     return Campaign(tallies, again, wrong)
 
 
-def _disturb(study: Disturbed, quota: list[int]) -> None:
-    (times,) = quota
+def _disturb(study: Disturbed, times: int, *, mirrored: bool) -> None:
+    """Kill a study's processes so many times in every phase, and run it to its end."""
     study.kill_often("baseline", times)
-    order = [phase for phase in DURING_TRIALS for _ in range(times)]
+    order = [phase for phase in DURING_TRIALS if mirrored or phase != "mlflow" for _ in range(times)]
     study.commands.chance.shuffle(order)
     for phase in order:
         study.kill_often(phase, 1)
     for phase in AFTER_TRIALS:
         study.kill_often(phase, times)
-    study.run("mlflow")
-    study.kill_often("report", times)
+    study.run("mlflow" if mirrored else "verdict")
+    if mirrored:
+        study.kill_often("report", times)
+        study.run("report")
     study.kill_often("export", times)
-    study.run("report")
     shutil.rmtree(study.home / "merged", ignore_errors=True)
     study.run("export")

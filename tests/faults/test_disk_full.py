@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.experiments.test_cli import run
-from tests.faults.wholeness import check_files, finished_trials, mirrored
+from tests.faults.store_rows import read_rows
+from tests.faults.wholeness import check_files, mirrored
 from tests.search.studies import tiny_study
 
 LEFT = (0, 100_000, 240_000, 330_000)
@@ -81,7 +82,7 @@ def test_under_the_store(tmp_path: Path, undisturbed: tuple[Path, tuple[object, 
             assert err.count("error: ") == 1, err
             assert any(words in err for words in ("is full", "No space left")), err
             check_files(tmp_path / "disk")
-            now = finished_trials(folder / "study.db", "tiny")
+            now = read_rows(folder / "study.db", "tiny").finished
             assert {number: now.get(number) for number in known} == known
             known = now
         leave(None)

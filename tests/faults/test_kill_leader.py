@@ -32,7 +32,8 @@ def test_a_study_killed_in_every_phase_ends_as_an_undisturbed_one(
     found = kill_leaders(tmp_path, tiny_models, variants, times, SEED)
     assert not found.wrong, "\n".join(found.wrong)
     for phase in PHASES:
-        assert found.tallies[phase].kills >= times // 2, f"{phase} was missed too often: {found.tallies[phase]}"
+        least = times // (1 if phase in NAMED else len(variants)) // 2
+        assert found.tallies[phase].kills >= least, f"{phase} was missed too often: {found.tallies[phase]}"
     record_property("count", sum(tally.kills for tally in found.tallies.values()))
     record_property("detail", f"seed {SEED}; {'; '.join(map(str, variants))}; questions asked again: {found.asked_again}")
     record_property("kills", json.dumps({phase: asdict(tally) for phase, tally in found.tallies.items()}))
