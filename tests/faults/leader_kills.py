@@ -6,7 +6,7 @@ What every process asked stands in a log; at the end the study must be, to the l
 
 import random
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.faults.phases import PHASES, Commands
-from tests.faults.question_log import Asked, Key, read_log, repeats
+from tests.faults.question_log import Asked, Key, Repeats, read_log, repeats
 from tests.faults.store_rows import Rows, read_rows
 from tests.faults.wholeness import check_files, results
 from tests.search.studies import tiny_study
@@ -25,12 +25,13 @@ AFTER_TRIALS = ("finalists", "test", "verdict")
 
 @dataclass(frozen=True)
 class Variant:
-    """A study that is killed: its sampler, seed and race, and the seed of the kills."""
+    """A study that is killed: its sampler, race, seed and budget, and whether it is mirrored to MLflow and reported."""
 
     sampler: str
     race: bool
     seed: int
     trials: int = 12
+    mirrored: bool = False
 
     def __str__(self) -> str:
         return f"{self.sampler}{', raced' if self.race else ''}, seed {self.seed}"
@@ -66,17 +67,21 @@ class Disturbed:
         variant: The study.
         commands: Runs the command line there.
         models: The models root.
-        tallies: By phase; shared by several studies.
+        tallies: What the kills came to, by phase.
         wrong: What must not have been.
+        finished: What the store had answers of when a process began, by the process's number.
+        rows: What the store held when it was last read.
+        repeated: What was asked again, once the study is at its end.
     """
 
     variant: Variant
     commands: Commands
     models: Path
-    tallies: Mapping[str, Tally]
+    tallies: Mapping[str, Tally] = field(default_factory=lambda: {phase: Tally() for phase in PHASES})
     wrong: list[str] = field(default_factory=list)
     finished: dict[int, Collection[Key]] = field(default_factory=dict)
     rows: Rows = field(default_factory=Rows)
+    repeated: Repeats = field(default_factory=Repeats)
 
     @property
     def home(self) -> Path:
@@ -169,52 +174,29 @@ class Disturbed:
         self.finished[self.commands.runs + 1] = self.keys_finished()
 
 
-@dataclass(frozen=True)
-class Campaign:
-    """What all kills of leading processes came to.
-
-    Attributes:
-        tallies: By phase.
-        asked_again: Questions of interrupted jobs that were asked again.
-        wrong: What must not have been, each with the study it was in.
-    """
-
-    tallies: Mapping[str, Tally]
-    asked_again: int
-    wrong: Sequence[str]
-
-
-def kill_leaders(folder: Path, models: Path, variants: Sequence[Variant], times: int, seed: int) -> Campaign:
-    """Kill leading processes in every phase.
+def kill_leader(folder: Path, models: Path, variant: Variant, times: int, chance: random.Random) -> Disturbed:
+    """Kill a study's leading processes so many times in every phase, and compare its end with an undisturbed one.
 
     Args:
-        folder: Where the studies are.
+        folder: Where the two studies are.
         models: The models root.
-        variants: The studies.
-        times: Kills per phase, over all studies together.
-        seed: Draws the instants.
+        variant: The study.
+        times: Kills per phase.
+        chance: Draws the instants.
     """
-    tallies = {phase: Tally() for phase in PHASES}
-    again, wrong = 0, []
-    for place, variant in enumerate(variants):
-        chance = random.Random(f"{seed} {variant}")
-        mirrored = place == 0
-        calm = Disturbed(variant, Commands(folder / f"calm{place}", chance), models, tallies)
-        calm.begin()
-        calm.run("mlflow" if mirrored else "verdict", "export", *(["report"] if mirrored else []))
-        check_files(calm.home)
-        study = Disturbed(variant, Commands(folder / f"home{place}", chance, calm.commands.seconds), models, tallies)
-        study.begin()
-        count, before = len(variants), times * place // len(variants)
-        _disturb(study, times * (place + 1) // count - before, mirrored=mirrored)
-        study.end(results(calm.home, "tiny"))
-        again += study.repeated.lost
-        wrong += [f"{variant}: {what}" for what in study.wrong]
-    return Campaign(tallies, again, wrong)
+    calm = Disturbed(variant, Commands(folder / "calm", chance), models)
+    calm.begin()
+    calm.run("mlflow" if variant.mirrored else "verdict", "export", *(["report"] if variant.mirrored else []))
+    check_files(calm.home)
+    study = Disturbed(variant, Commands(folder / "home", chance, calm.commands.seconds), models)
+    study.begin()
+    _disturb(study, times)
+    study.end(results(calm.home, "tiny"))
+    return study
 
 
-def _disturb(study: Disturbed, times: int, *, mirrored: bool) -> None:
-    """Kill a study's processes so many times in every phase, and run it to its end."""
+def _disturb(study: Disturbed, times: int) -> None:
+    mirrored = study.variant.mirrored
     study.kill_often("baseline", times)
     order = [phase for phase in DURING_TRIALS if mirrored or phase != "mlflow" for _ in range(times)]
     study.commands.chance.shuffle(order)

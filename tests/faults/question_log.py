@@ -100,10 +100,10 @@ class Repeats:
         jobs: Number of jobs that were interrupted and begun again.
     """
 
-    finished: int
-    lost: int
-    same: int
-    jobs: int
+    finished: int = 0
+    lost: int = 0
+    same: int = 0
+    jobs: int = 0
 
 
 def repeats(blocks: Sequence[Asked], finished: Mapping[int, Collection[Key]]) -> Repeats:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def test_under_the_store(tmp_path: Path, undisturbed: tuple[Path, tuple[object, 
     expected, options = undisturbed
     study, folder = study_file(tmp_path / "home"), tmp_path / "disk" / "tiny"
     with small_disk(tmp_path / "disk", 8_000_000) as leave:
-        known: dict[int, Any] = {}
+        known: Mapping[int, Any] = {}
         for left in LEFT:
             leave(left)
             code, _, err = run("search", study, *options, "--out", folder)

@@ -15,7 +15,7 @@ from tests.faults.forks import context
 from tests.faults.made_up import lead
 from tests.search.fake import fake_study
 
-KILLS = int(os.environ.get("MERGESEARCH_KILLS", "6"))
+KILLS = max(6, int(os.environ.get("MERGESEARCH_KILLS", "6")) // 10)
 """Kills per sampler and store; the more, the longer the study that is killed."""
 
 

@@ -84,6 +84,6 @@ def test_actors_that_are_killed(tmp_path: Path, record_property: Record) -> None
     wanted, lines = max(1, KILLS // 3), list[str]()
     study = MadeUp(settings(8 + 4 * wanted), tmp_path / "questions.jsonl", seconds=0.02)
     killer = Killer(study.log, wanted, random.Random(SEED), pause=2.0)
-    pool = RayPool(lambda per_host, accelerated: study.open, "local", 2, say=lines.append)
+    pool = RayPool(lambda *_: study.open, "local", 2, say=lines.append)
     found = lose_scorers(study, f"sqlite:///{tmp_path / 'study.db'}", pool, killer, same)
     held(found, wanted, record_property, "Ray actors killed")
