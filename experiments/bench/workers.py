@@ -1,11 +1,14 @@
-"""Trials per hour of one study by one, two and four processes of this machine, and the memory that they share.
+"""Trials per hour of one study by pools of one scorer, of two, and of two Ray actors, and the memory that they share.
 
-    python -m experiments.bench.workers BASE --adapters A B --data DIR --counts 1 2 --rounds 2
+    python -m experiments.bench.workers BASE --adapters A B --data DIR --counts 1 2 4 --rounds 2
+    python -m experiments.bench.workers BASE --adapters A B --data DIR --counts 1 2 --ray 2 --rounds 1 --trials 4
 
-The same study of the random sampler without racing, each process on one thread, in turn: 1, 2, 4, 1, 2, 4. Trials per
-hour count from the start of the first trial to the end of the last one, baselines and verdict left out. On a machine
-that others use, or with fewer cores than processes, trials per CPU minute tell more: what scales keeps them. Memory is
-the highest seen: resident counts what processes share as often as they are, proportional counts it once.
+The same study of the random sampler without racing, each scorer on one thread, all pools in turn; the trials must be
+identical, to the last score. The second line is the smallest form, some minutes. Trials per hour count from the start
+of the first trial to the end of the last one, baselines and verdict left out. On a machine that others use, or with
+fewer cores than scorers, trials per CPU minute tell more: what scales keeps them; Ray's own processes are not counted.
+Memory is the highest seen: resident counts what processes share as often as they are, proportional counts it once.
+There is no peer.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -87,13 +90,13 @@ def study_of(base: str, adapters: Sequence[str], settings: argparse.Namespace) -
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def run(study: Path, out: Path, count: int, log: Path) -> Outcome:
-    """Run the study with a number of processes.
+def run(study: Path, out: Path, pool: Sequence[str], log: Path) -> Outcome:
+    """Run the study with the pool that some options of the command ask for.
 
     Raises:
         RuntimeError: It failed.
     """
-    command = [sys.executable, "-m", "experiments", "search", str(study), "--workers", str(count), "--out", str(out)]
+    command = [sys.executable, "-m", "experiments", "search", str(study), *pool, "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     memory = Memory()
     with log.open("wb") as stream:
@@ -166,36 +169,42 @@ def main() -> None:
     parser.add_argument("--adapters", type=Path, nargs=2, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--ray", type=int, nargs="*", default=[], help="numbers of Ray actors")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--questions", type=int, default=60)
     settings = parser.parse_args()
-    found: dict[int, list[Outcome]] = {count: [] for count in settings.counts}
+    pools = {str(count): ["--workers", str(count)] for count in settings.counts}
+    pools |= {f"Ray {count}": ["--ray", "--workers", str(count)] for count in settings.ray}
+    found: dict[str, list[Outcome]] = {name: [] for name in pools}
     with tempfile.TemporaryDirectory(prefix="mergesearch-workers-") as temporary:
         study = Path(temporary, "workers.yaml")
         adapters = [str(adapter.resolve()) for adapter in settings.adapters]
         study.write_text(study_of(str(settings.base.resolve()), adapters, settings), encoding="utf-8")
         for number in range(settings.rounds):
-            for count, outcomes in found.items():
-                outcomes.append(run(study, Path(temporary, f"{number}-{count}"), count, Path(temporary, "log")))
-                last, one = outcomes[-1], found[settings.counts[0]][number]
-                pd.testing.assert_frame_equal(last.trials, found[settings.counts[0]][0].trials)
-                print(
-                    f"round {number + 1}, {count}: {last.hourly:.0f} trials/h, {last.hourly / one.hourly:.2f} x",
-                    flush=True,
-                )
-    print(f"{machine()}; the same {settings.trials} trials, to the last answer, in every run")
-    print("| processes | trials/h | x | trials per CPU min | x | weight files MB, once / each | all MB, once / each |")
+            for place, (name, outcomes) in enumerate(found.items()):
+                outcomes.append(run(study, Path(temporary, f"{number}-{place}"), pools[name], Path(temporary, "log")))
+                last, first = outcomes[-1], next(iter(found.values()))
+                pd.testing.assert_frame_equal(last.trials, first[0].trials)
+                rate = last.hourly / first[number].hourly
+                print(f"round {number + 1}, {name}: {last.hourly:.0f} trials/h, {rate:.2f} x", flush=True)
+    print(f"{machine()}; the same {settings.trials} trials, to the last score, in every run")
+    print_table(found)
+
+
+def print_table(found: Mapping[str, Sequence[Outcome]]) -> None:
+    """Print what each pool reached, against the first one."""
+    print("| scorers | trials/h | x | trials per CPU min | x | weight files MB, once / each | all MB, once / each |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for count, outcomes in found.items():
-        first = found[settings.counts[0]]
+    first = next(iter(found.values()))
+    for name, outcomes in found.items():
         hourly = median(a.hourly / b.hourly for a, b in zip(outcomes, first, strict=True))
         spent = median(a.per_cpu / b.per_cpu for a, b in zip(outcomes, first, strict=True))
         peak = Memory()
         for outcome in outcomes:
             peak.raise_to(outcome.memory)
         print(
-            f"| {count} | {median(o.hourly for o in outcomes):.0f} | {hourly:.2f} | "
+            f"| {name} | {median(o.hourly for o in outcomes):.0f} | {hourly:.2f} | "
             f"{median(o.per_cpu for o in outcomes):.1f} | {spent:.2f} | "
             f"{peak.files_shared >> 20} / {peak.files_resident >> 20} | {peak.shared >> 20} / {peak.resident >> 20} |"
         )

@@ -51,12 +51,18 @@ class Tally:
         late: Processes that had gone through the phase before the kill came.
         in_flight: Jobs that the kills interrupted: begun, and not in the store.
         half_told: Trials that had a record and no state afterwards.
+        changed: Finished trials and scores that were lost or changed.
+        asked_again: Questions of finished jobs that the killed process asked again.
+        renumbered: Trials whose parameters changed.
     """
 
     kills: int = 0
     late: int = 0
     in_flight: int = 0
     half_told: int = 0
+    changed: int = 0
+    asked_again: int = 0
+    renumbered: int = 0
 
 
 @dataclass
@@ -129,23 +135,22 @@ class Disturbed:
         check_files(self.home)
         now, before = read_rows(self.home / "runs" / "tiny" / "study.db", "tiny"), self.rows
         run = self.commands.runs
-        for number, trial in before.finished.items():
-            if now.finished.get(number) != trial:
-                self.wrong.append(f"run {run}: finished trial {number} is lost or changed")
-        for key, record in before.outside.items():
-            if now.outside.get(key) != record:
-                self.wrong.append(f"run {run}: finished answers {key} are lost or changed")
-        for number, params in before.params.items():
-            if {name: now.params.get(number, {}).get(name) for name in params} != params:
-                self.wrong.append(f"run {run}: the parameters of trial {number} changed")
+        changed = [f"trial {n}" for n, trial in before.finished.items() if now.finished.get(n) != trial]
+        changed += [" of ".join(key) for key, record in before.outside.items() if now.outside.get(key) != record]
+        renumbered = [n for n, params in before.params.items() if not params.items() <= now.params.get(n, {}).items()]
         self.rows = now
-        mine = {block.key: block.number for block in self.asked() if block.run == run}
+        mine = [block for block in self.asked() if block.run == run]
+        again = sum(len(block.questions) for block in mine if block.key in self.finished[run])
         done = self.keys_finished()
-        lost = [number for key, number in mine.items() if key not in done]
-        if len(lost) > 1:
-            self.wrong.append(f"run {run}: {len(lost)} jobs were lost")
+        lost = {block.key for block in mine if block.key not in done}
         tally.in_flight += len(lost)
         tally.half_told += len(now.recorded)
+        tally.changed += len(changed)
+        tally.renumbered += len(renumbered)
+        tally.asked_again += again
+        self.wrong += [f"run {run}: {what} is finished, and lost or changed" for what in changed]
+        self.wrong += [f"run {run}: the parameters of trial {number} changed" for number in renumbered]
+        self.wrong += [f"run {run}: {len(lost)} jobs were lost"] if len(lost) > 1 else []
 
     def asked(self) -> list[Asked]:
         """Return what all processes asked so far."""

@@ -51,7 +51,13 @@ def processes(
 
 
 def lead(
-    url: str, search: dict[str, Any], pool: Pool | None = None, seconds: float = 0.0, heard: Recorder | None = None
+    url: str,
+    search: dict[str, Any],
+    pool: Pool | None = None,
+    seconds: float = 0.0,
+    heard: Recorder | None = None,
+    *,
+    take_over: bool = False,
 ) -> Recorder:
     """Run a made-up study to its end as the process that leads, in this process where no pool is given."""
     study, heard = fake_study(search=search), heard or Recorder()
@@ -59,7 +65,7 @@ def lead(
     resources = resources_of(study, seconds)
     pool = pool or InProcess(lambda: resources.scorer)
     try:
-        with store.leading():
+        with store.leading(take_over=take_over):
             Leader(study, store, resources, pool, heard).run()
     finally:
         pool.close()

@@ -133,16 +133,18 @@ class Losses:
     """What became of a study whose scorers were lost.
 
     Attributes:
-        hit: Number of scorers that were lost.
-        interrupted: Jobs that were begun again.
-        asked_again: Questions of these that were asked again.
-        wrong: What must not have been.
+        kills: Number of scorers that were lost.
+        in_flight: Jobs that were begun again.
+        repeated: Questions of these that were asked again.
+        asked_again: Questions that were asked more often than scorers were lost in them.
+        changed: Whether trials or answers were others than those of a study that nothing happened to.
     """
 
-    hit: int
-    interrupted: int
-    asked_again: int
-    wrong: tuple[str, ...]
+    kills: int
+    in_flight: int = 0
+    repeated: int = 0
+    asked_again: int = 0
+    changed: int = 0
 
 
 def lose_scorers(study: MadeUp, url: str, pool: Pool, killer: Killer, told: Callable[[Recorder], Any]) -> Losses:
@@ -160,17 +162,16 @@ def lose_scorers(study: MadeUp, url: str, pool: Pool, killer: Killer, told: Call
     killer.over.set()
     killer.join()
     alone = lead(f"{url}.alone", study.search)
-    wrong = [] if told(heard) == told(alone) else ["trials or answers are not those of the undisturbed study"]
     blocks = read_log(study.log)
     asked = Counter((block.key, question) for block in blocks for question in block.questions)
     by_key: dict[Any, set[int]] = {}
     for block in blocks:
         by_key.setdefault(block.key, set()).add(block.pid)
     lost = {key: len(pids & killer.hit) for key, pids in by_key.items()}
-    wrong += [
-        f"{question} of {key} was asked {count} times, {lost[key]} scorers were lost in it"
-        for (key, question), count in asked.items()
-        if count > 1 + lost[key]
-    ]
-    again = sum(count - 1 for count in asked.values())
-    return Losses(len(killer.hit), sum(len(pids) > 1 for pids in by_key.values()), again, tuple(wrong))
+    return Losses(
+        kills=len(killer.hit),
+        in_flight=sum(len(pids) > 1 for pids in by_key.values()),
+        repeated=sum(count - 1 for count in asked.values()),
+        asked_again=sum(max(0, count - 1 - lost[key]) for (key, _), count in asked.items()),
+        changed=int(told(heard) != told(alone)),
+    )
