@@ -35,7 +35,7 @@ AT_ONCE = 2
 """Processes of pytest at once."""
 TALLIES = {
     "kills": "kills",
-    "late": "came too late",
+    "at_end": "in its last instant",
     "in_flight": "jobs interrupted",
     "changed": "finished answers lost or changed",
     "asked_again": "finished answers asked again",

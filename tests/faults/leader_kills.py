@@ -30,7 +30,7 @@ class Variant:
     sampler: str
     race: bool
     seed: int
-    trials: int = 12
+    trials: int = 9
     mirrored: bool = False
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Tally:
 
     Attributes:
         kills: Processes killed.
-        late: Processes that had gone through the phase before the kill came.
+        at_end: Of these, in the last instant of the phase, which was over before the instant that was drawn.
         in_flight: Jobs that the kills interrupted: begun, and not in the store.
         half_told: Trials that had a record and no state afterwards.
         changed: Finished trials and scores that were lost or changed.
@@ -57,7 +57,7 @@ class Tally:
     """
 
     kills: int = 0
-    late: int = 0
+    at_end: int = 0
     in_flight: int = 0
     half_told: int = 0
     changed: int = 0
@@ -120,8 +120,8 @@ class Disturbed:
                 shutil.rmtree(self.home / "merged", ignore_errors=True)
             self._note_finished()
             killed = self.commands.kill(phase, turn, *self.words(phase))
-            tally.kills += killed
-            tally.late += not killed
+            tally.kills += killed is not None
+            tally.at_end += killed is False
             self.look(tally)
 
     def run(self, *phases: str) -> None:

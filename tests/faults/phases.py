@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tests.faults.forks import context
@@ -20,6 +21,8 @@ NAMED = ("baseline", "trial", "told, not stored", "finalists", "test", "verdict"
 """Phases that the table of kills must cover evenly."""
 OTHERS = ("ask", "mlflow", "report")
 PHASES = (*NAMED, *OTHERS)
+LATE = "late"
+"""File that a process leaves which was killed at the very end of its phase."""
 LONGEST = 600.0
 """Seconds after which a command counts as hanging; it takes a few on a machine that is not busy."""
 
@@ -68,8 +71,8 @@ class Kill:
 
     Attributes:
         phase: The phase.
-        turn: Which of its times, counted from 1; the later ones too if it is over sooner than the delay.
-        delay: Seconds from its beginning.
+        turn: Which of its times, counted from 1.
+        delay: Seconds from its beginning; where it is over sooner, the kill comes at its end.
     """
 
     phase: str
@@ -85,8 +88,6 @@ class Stopwatch:
     notes: Path
     begun: dict[str, float] = field(default_factory=dict)
     count: int = 0
-    lock: Any = field(default_factory=threading.Lock)
-    armed: int = 0
 
     def begin(self, phase: str) -> None:
         """Start the fuse if this is the phase and the turn."""
@@ -94,25 +95,23 @@ class Stopwatch:
         if self.kill is None or phase != self.kill.phase:
             return
         self.count += 1
-        if self.count >= self.kill.turn:
-            self.armed += 1
-            delay = self.kill.delay / 2 ** (self.count - self.kill.turn)
-            threading.Thread(target=self._fuse, args=(self.armed, delay), daemon=True).start()
+        if self.count == self.kill.turn:
+            threading.Thread(target=self._fuse, args=(self.kill.delay,), daemon=True).start()
 
     def end(self, phase: str) -> None:
-        """Put the fuse out; note the seconds that the phase took."""
-        with self.lock:
-            self.armed += 1
-        if self.kill is None and phase in self.begun:
+        """Kill the process at the latest now if this is the phase and the turn; note the seconds that it took."""
+        if self.kill is not None:
+            if phase == self.kill.phase and self.count == self.kill.turn:
+                (self.notes.parent / LATE).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        elif phase in self.begun:
             seconds = time.perf_counter() - self.begun.pop(phase)
             with self.notes.open("a") as stream:
                 stream.write(f"{phase}\t{seconds}\n")
 
-    def _fuse(self, mine: int, delay: float) -> None:
+    def _fuse(self, delay: float) -> None:
         time.sleep(delay)
-        with self.lock:
-            if self.armed == mine:
-                os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def command(words: list[str], home: Path, run: int, kill: Kill | None) -> None:
@@ -180,12 +179,13 @@ class Commands:
         notes.unlink(missing_ok=True)
         return text
 
-    def kill(self, phase: str, turn: int, *words: object) -> bool:
-        """Run a command that is killed inside a phase; tell whether it got that far."""
-        delay = self.chance.random() * self.chance.choice(self.seconds[phase])
-        code = self._process(words, Kill(phase, turn, delay))
+    def kill(self, phase: str, turn: int, *words: object) -> bool | None:
+        """Run a command that is killed inside a phase; tell whether it was before the phase's end, None if never."""
+        late = self.home / LATE
+        late.unlink(missing_ok=True)
+        code = self._process(words, Kill(phase, turn, self.chance.random() * median(self.seconds[phase])))
         assert code in (0, -signal.SIGKILL), (self.home / "log.txt").read_text()
-        return code != 0
+        return None if code == 0 else not late.exists()
 
     def _process(self, words: tuple[object, ...], kill: Kill | None) -> int | None:
         self.runs += 1

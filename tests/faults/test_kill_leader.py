@@ -20,7 +20,6 @@ VARIANTS = (
     Variant("tpe", race=True, seed=1, mirrored=True),
     Variant("random", race=False, seed=2),
     Variant("nsga2", race=True, seed=3),
-    Variant("random", race=True, seed=4),
 )[:TIMES]
 
 
@@ -40,4 +39,4 @@ def test_a_study_killed_in_every_phase_ends_as_an_undisturbed_one(
     record_property("leader", json.dumps({str(variant): tallies}))
     assert not found.wrong, "\n".join(found.wrong)
     for phase in NAMED:
-        assert found.tallies[phase].kills >= times // 2, f"{phase} was missed too often: {found.tallies[phase]}"
+        assert found.tallies[phase].kills == times, f"{phase} was missed: {found.tallies[phase]}"
