@@ -19,8 +19,8 @@ from tests.faults.store_rows import Rows, read_rows
 from tests.faults.wholeness import check_files, results
 from tests.search.studies import tiny_study
 
-DURING_TRIALS = ("ask", "trial", "told, not stored", "mlflow")
 AFTER_TRIALS = ("finalists", "test", "verdict")
+BASELINES = 5
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Variant:
     sampler: str
     race: bool
     seed: int
-    trials: int = 9
+    trials: int = 16
     mirrored: bool = False
 
     def __str__(self) -> str:
@@ -112,10 +112,8 @@ class Disturbed:
         """Have so many processes killed in a phase, or as many as get to it."""
         tally = self.tallies[phase]
         for _ in range(times):
-            left = self.variant.trials - len(self.rows.finished)
-            turn = 1
-            if phase == "baseline" or (phase in DURING_TRIALS and left > times):
-                turn = self.commands.chance.choice((1, 1, 2))
+            scored = sum(part == "search" for part, _ in self.rows.outside)
+            turn = self.commands.chance.choice((1, 2)) if phase == "baseline" and scored < BASELINES - 2 else 1
             if phase == "export":
                 shutil.rmtree(self.home / "merged", ignore_errors=True)
             self._note_finished()
@@ -203,7 +201,8 @@ def kill_leader(folder: Path, models: Path, variant: Variant, times: int, chance
 def _disturb(study: Disturbed, times: int) -> None:
     mirrored = study.variant.mirrored
     study.kill_often("baseline", times)
-    order = [phase for phase in DURING_TRIALS if mirrored or phase != "mlflow" for _ in range(times)]
+    few = -(-times // 3)  # of phases that do not count among those that must be covered evenly
+    order = [*("trial", "told, not stored") * times, *("ask",) * few, *("mlflow",) * (few if mirrored else 0)]
     study.commands.chance.shuffle(order)
     for phase in order:
         study.kill_often(phase, 1)
@@ -211,7 +210,7 @@ def _disturb(study: Disturbed, times: int) -> None:
         study.kill_often(phase, times)
     study.run("mlflow" if mirrored else "verdict")
     if mirrored:
-        study.kill_often("report", times)
+        study.kill_often("report", few)
         study.run("report")
     study.kill_often("export", times)
     shutil.rmtree(study.home / "merged", ignore_errors=True)
