@@ -194,7 +194,8 @@ def _masks(verdict: Verdict, figures: Figures) -> dict[str, Any] | None:
     spread = math.sqrt(sum((value - mean) ** 2 for value in everything) / (len(everything) - 1))
     better = sum(value > opponent[1] for value in everything)
     words = (
-        f"The winner drops weights of its task vectors at random. With its own mask and {len(masks.values)} others the objective is "
+        f"The winner drops weights of its task vectors at random. With its own mask and {len(masks.values)} others "
+        "the objective is "
         f"{mean:.4f} ± {spread:.4f} (standard deviation), {min(everything):.4f} to {max(everything):.4f}; "
         f"{better} of the {len(everything)} masks beat {opponent[0]} ({opponent[1]:.4f})."
     )
