@@ -40,13 +40,13 @@ from experiments.bench.support.process import machine
 from experiments.bench.support.standings import HEAD, LOOP, Row
 from merge.recipe.schema import Recipe
 from search.proposals.baselines import make_baselines
+from search.results.job import Job
 from search.results.outcome import Part, Scored
 from search.scoring.resources import Resources
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 from search.verdict.conclusion import MERGES
 from search.verdict.finalists import name_winner, order_finalists
-from search.workers.job import Job
 
 READY = Path(__file__).parents[1] / "studies" / "math-science.yaml"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -15,6 +15,7 @@ from search.errors import StoreError
 from search.loop.dispatch import scored_outside
 from search.objective.objective import Objective
 from search.proposals.baselines import make_baselines
+from search.results.job import Job
 from search.results.observer import Observer
 from search.results.outcome import Scored
 from search.results.trial_records import Reporter
@@ -23,7 +24,6 @@ from search.storage.leadership import locked_for
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 from search.workers.in_process import InProcess
-from search.workers.job import Job
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from evals.tasks.sampling import Question
 from search.errors import SearchStoppedError
+from search.results.job import Job
 from search.results.outcome import Failed, Part, Scored
 from search.storage.store import Store
-from search.workers.job import Job
 from search.workers.pool import Outcome, Pool
 
 

@@ -19,6 +19,7 @@ from search.proposals.baseline_points import place_of
 from search.proposals.baselines import make_baselines
 from search.proposals.per_trial_sampler import prepare_proposals
 from search.proposals.warm_start import WarmStart
+from search.results.job import Job
 from search.results.observer import Observer, Outlook
 from search.results.outcome import Failed, Scored
 from search.results.search_state import Rules, SearchState
@@ -30,7 +31,6 @@ from search.storage.codec import unpack
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 from search.verdict.conclusion import MERGES, Conclusion, Ending
-from search.workers.job import Job
 from search.workers.pool import Outcome, Pool
 
 VERDICT = "verdict"

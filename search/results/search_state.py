@@ -17,10 +17,10 @@ from search.objective.objective import Objective
 from search.objective.pareto import front
 from search.objective.racing import Race, worth_of_questions
 from search.objective.rung import Agreement, ranks
+from search.results.job import Job, Rivals
 from search.results.outcome import Failed, Part, Scored
 from search.space.search_space import RecipeText
 from search.study.schema import SearchSection
-from search.workers.job import Job, Rivals
 
 MAX_ALIKE_FAILURES = 3
 """So many failures of one kind in a row stop the search: the next would fail too."""
@@ -141,7 +141,7 @@ class SearchState:
         made = {entry.name: entry for entry in state.entries}
         state = replace(state, entries=())
         for name in rules.baselines:
-            state = state._entered(made[name], state.baselines[name])
+            state = state.entered(made[name], state.baselines[name])
         in_order = [state.baselines[name].results.answers for name in rules.baselines]
         learned = rules.settings.race_order == "learned"
         return replace(state, idle=0, worth=worth_of_questions(rules.objective, in_order) if learned else {})
@@ -152,9 +152,9 @@ class SearchState:
             state = replace(state, failures=(*self.failures, outcome))
             return replace(state, failures=()) if from_earlier_run and state.alike_failure() else state
         state = replace(state, failures=())
-        return state if outcome.stopped_after is not None else state._entered(_entry(job), outcome)
+        return state if outcome.stopped_after is not None else state.entered(_entry(job), outcome)
 
-    def _entered(self, entry: Entry, scored: Scored) -> "SearchState":
+    def entered(self, entry: Entry, scored: Scored) -> "SearchState":
         """Return the state with someone who answered every question; the first of two equals is the best."""
         rules, results = self.rules, scored.results
         values = rules.compared(results)

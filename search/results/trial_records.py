@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from search.results.job import Job
 from search.results.observer import TrialRecord
 from search.results.outcome import Failed, Scored
 from search.space.search_space import Candidate
-from search.workers.job import Job
 
 
 class _Trial(TrialRecord):

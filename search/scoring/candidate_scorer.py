@@ -18,9 +18,9 @@ from merge.merger import Merger
 from merge.recipe.schema import Recipe
 from search.objective.objective import Objective
 from search.objective.racing import Race
+from search.results.job import Job, Rivals
 from search.results.outcome import Failed, Part, Scored, Seconds
 from search.scoring.live_models import LiveModels
-from search.workers.job import Job, Rivals
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from pathlib import Path
 from evals.tasks.sampling import QuestionSets
 from merge.recipe.schema import Recipe
 from search.errors import StoreError
+from search.results.job import Job
 from search.results.observer import Observer
 from search.results.outcome import Failed, Scored
 from search.results.trial_records import Reporter
 from search.storage.codec import unpack
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
-from search.workers.job import Job
 
 
 def replay(study: LoadedStudy, folder: Path, observer: Observer) -> int:

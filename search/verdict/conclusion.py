@@ -12,11 +12,11 @@ from merge.recipe.schema import Recipe
 from search.objective.pareto import front
 from search.objective.rung import Agreement
 from search.proposals.baselines import Baseline
+from search.results.job import Job
 from search.results.outcome import Part, Scored
 from search.results.search_state import Entry, OutsideScores, SearchState, distinct
 from search.results.verdict import Comparison, FrontPoint, Masks, Verdict
 from search.verdict.finalists import best_parent, compare, name_winner, order_finalists
-from search.workers.job import Job
 
 MERGES = ("merge", "known")
 """Kinds of baselines that are finalists by right."""

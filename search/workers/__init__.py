@@ -3,7 +3,6 @@
 The leader (``search/loop/``) submits as many jobs as there are scorers, and each time one is finished submits the next.
 Scorers know neither the store nor each other.
 
-* ``job.py``: what a scorer is asked to do: a recipe, a set of questions, whom it races against.
 * ``pool.py``: the three verbs, and what a scorer is to a pool.
 * ``in_process.py``: one scorer in the leader's own process, the default.
 * ``time_limit.py``: how long a job may take, judged by those that are finished.

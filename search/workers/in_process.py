@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from search.workers.job import Job
+from search.results.job import Job
 from search.workers.pool import Outcome, Scorer
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from search.errors import SearchStoppedError
 from search.interrupts import Say, silent
-from search.workers.job import Job
+from search.results.job import Job
 from search.workers.pool import ATTEMPTS, OpenScorer, Outcome, Scorer, lost_too_often
 from search.workers.time_limit import TimeLimit
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from search.results.job import Job
 from search.results.outcome import Failed, Scored
-from search.workers.job import Job
 
 ATTEMPTS = 3
 """A job that ended so many scorers, or outran its time in them, failed."""

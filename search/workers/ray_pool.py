@@ -14,7 +14,7 @@ from typing import Any
 
 from search.errors import StudyError
 from search.interrupts import Say, silent
-from search.workers.job import Job
+from search.results.job import Job
 from search.workers.local_pool import POLL, sendable
 from search.workers.pool import ATTEMPTS, OpenScorer, Outcome, Scorer, lost_too_often
 from search.workers.time_limit import TimeLimit

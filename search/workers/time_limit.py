@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from search.workers.job import Job
+from search.results.job import Job
 
 
 @dataclass

@@ -16,10 +16,10 @@ from evals.tasks.sampling import Question
 from experiments.running.plain import PlainRenderer
 from search.objective.objective import Gains, Objective, Term
 from search.objective.racing import MIN_ANSWERS, Race, catches_up, worse, worth_of_questions
+from search.results.job import Job, Rivals
 from search.results.outcome import Scored
 from search.results.trial_records import Reporter
 from search.storage.codec import pack, unpack
-from search.workers.job import Job, Rivals
 from tests.search.answers import answers
 from tests.search.fake import FakeResources, fake_study, weights_of
 

@@ -16,11 +16,11 @@ from search.objective.constraints import Bound, Guard
 from search.objective.objective import Objective, Term
 from search.objective.pareto import dominates, front
 from search.objective.rung import ranks
+from search.results.job import Job
 from search.results.outcome import Failed, Scored
 from search.results.search_state import Rules, SearchState
 from search.results.verdict import Comparison, Verdict
 from search.verdict.conclusion import shown_together
-from search.workers.job import Job
 from tests.search.answers import answers
 from tests.search.fake import fake_study
 

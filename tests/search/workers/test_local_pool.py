@@ -11,8 +11,8 @@ import pytest
 
 from evals.tasks.sampling import Question
 from search.errors import SearchStoppedError, StudyError
+from search.results.job import Job
 from search.results.outcome import Failed, Scored
-from search.workers.job import Job
 from search.workers.local_pool import LocalPool, sendable
 from search.workers.pool import Outcome
 from search.workers.time_limit import TimeLimit
