@@ -38,6 +38,7 @@ from experiments.running.observers import Everyone, MirrorObserver, StudyCopy
 from experiments.running.plain import PlainRenderer
 from experiments.study_folder.folder import FolderWriter, StudyFolder
 from search.loop.leader import Leader
+from search.results.job import Job
 from search.results.observer import Observer, Outlook, TrialRecord
 from search.results.outcome import Failed, Scored
 from search.results.verdict import Verdict
@@ -45,7 +46,6 @@ from search.scoring.resources import Resources
 from search.storage.store import Store, default_url
 from search.study.study import LoadedStudy
 from search.workers.in_process import InProcess
-from search.workers.job import Job
 from search.workers.pool import Outcome, Scorer
 
 MARKS = (100, 500, 1000, 2000, 5000, 5760, 10_000, 20_000)
