@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from merge.execution.derivatives import COARSE, difference, direction, number_of, slopes
-from merge.execution.projection import Projection
+from merge.execution.derivatives import COARSE, difference, direction, number_of, slopes, with_number
+from merge.execution.projection import KnownProducts, NeedsGradientError, Projection
 from merge.kernels.inputs import TensorInputs
 from merge.kernels.random_draws import CounterDraws
 from merge.memory.cache import ParentCache
@@ -133,3 +133,78 @@ def test_a_smooth_number_moves_the_whole_objective_as_foretold(name: str, argume
     tolerance = 2 * abs(coarse - fine) + rounding(first, tensor, sides[1].distance)
     assert slope(method, inputs, first, argument) == pytest.approx(fine, rel=1e-5, abs=tolerance)
     assert tolerance < 0.2 * float((first * direction(method, inputs, argument)).norm()) + 1e-9, "compares something"
+
+
+START_AND_GOAL = {
+    ("linear", "weight"): (0.2, 0.7),
+    ("ties", "weight"): (0.2, 0.9),
+    ("ties", "density"): (0.3, 0.7),
+    ("dare_ties", "density"): (0.5, 0.3),
+    ("dare_linear", "lambda_"): (0.5, 1.2),
+    ("della_linear", "density"): (0.3, 0.6),
+    ("della", "epsilon"): (0.05, 0.4),
+    ("breadcrumbs", "gamma"): (0.05, 0.2),
+    ("nearswap", "t"): (0.01, 0.1),
+    ("slerp", "t"): (0.1, 0.9),
+    ("sce", "select_topk"): (0.2, 0.7),
+    ("ram", "epsilon"): (0.12, 0.2),
+    ("ramplus_tl", "r"): (0.1, 0.8),
+    ("passthrough", "scale"): (0.6, 1.2),
+}
+
+
+@pytest.mark.parametrize(("name", "field"), START_AND_GOAL)
+def test_twenty_steps_of_plain_descent_lower_a_real_objective(name: str, field: str) -> None:
+    inputs, (start, goal) = inputs_of(name, (120, 257)), START_AND_GOAL[name, field]
+    known = get_method(name).parameters()[field.rstrip("_")]
+    argument = Argument(field, 0 if known.per_model else None)
+    method = with_number(method_of(name), argument, start)
+    target = merged(with_number(method, argument, goal), inputs)
+    losses, numbers, rate = list[float](), [start], 0.0
+    for _ in range(20):
+        rest = merged(method, inputs) - target
+        losses.append(0.5 * float(rest.square().sum()))
+        found = slope(method, inputs, rest.float(), argument)
+        rate = rate or 0.25 * abs(goal - start) / abs(found)
+        numbers.append(min(max(numbers[-1] - rate * found, known.low or -1e9), known.high or 1e9))
+        method = with_number(method, argument, numbers[-1])
+    assert losses[-1] < 0.7 * losses[0]
+    assert abs(numbers[-1] - goal) < 0.7 * abs(start - goal)
+
+
+@pytest.mark.filterwarnings("ignore:epsilon of della")
+@pytest.mark.parametrize("name", ["ties", "dare_ties", "della_linear", "breadcrumbs_ties"])
+def test_at_an_end_of_its_interval_a_number_moves_inwards_only(name: str) -> None:
+    argument = Argument("density", 0)
+    inputs, method = inputs_of(name), with_number(method_of(name), argument, 1.0)
+    sides = difference(method, argument, inputs.size)
+    assert (number_of(sides.below, argument), number_of(sides.above, argument)) == (1 - COARSE, 1.0)
+    small = difference(with_number(method, argument, 1e-3), argument, inputs.size)
+    assert (number_of(small.below, argument), small.distance) == (5e-4, COARSE + 5e-4)
+    weight = weights_of(inputs)
+    linear = float((weight * (merged(method, inputs) - merged(sides.below, inputs))).sum()) / COARSE
+    found = slope(method, inputs, weight.float(), argument)
+    assert found == pytest.approx(linear, rel=1e-5, abs=rounding(weight, merged(method, inputs), COARSE))
+
+
+def test_weights_that_must_not_sum_to_zero_move_to_where_they_do_not() -> None:
+    method = replace(method_of("linear"), weight=(0.004, 0.0))  # type: ignore[call-arg]
+    sides = difference(method, Argument("weight", 0), 10)
+    assert number_of(sides.below, Argument("weight", 0)) == 0.004
+    assert sides.distance == COARSE
+
+
+@pytest.mark.parametrize("name", ["linear", "task_arithmetic", "slerp", "multislerp", "nuslerp", "dare_linear"])
+def test_products_with_parents_replace_the_gradient_where_whole_tensors_are_added(name: str) -> None:
+    method, inputs = method_of(name), inputs_of(name)
+    weight = weights_of(inputs)
+    if name == "dare_linear":
+        with pytest.raises(NeedsGradientError):
+            slopes(method, inputs, KnownProducts(inputs, (0.0, 0.0), 0.0), arguments_of(method))
+        method = replace(method, density=(1.0, 1.0))  # type: ignore[call-arg]
+    origin = inputs.operands[-1].whole.double()
+    offsets = [float((weight * (parent.whole.double() - origin)).sum()) for parent in inputs.parents]
+    products = KnownProducts(inputs, offsets, float((weight * origin).sum()))
+    wanted = [argument for argument in arguments_of(method) if argument.field != "density"]
+    whole = slopes(method, inputs, Projection(inputs, weight, ReusedBuffer()), wanted)
+    assert slopes(method, inputs, products, wanted) == pytest.approx(whole, rel=1e-6, abs=1e-6)
