@@ -14,13 +14,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from evals.cache.disk_cache import DiskCache
 from evals.cache.fingerprint import tokenizer_key
 from evals.errors import ScoringError, TaskError
-from evals.prompts.building import Prompting, ask_leaf
+from evals.prompts.building import Prompting, build_leaf
 from evals.prompts.chat_template import chat_renderer
-from evals.prompts.requests import Asked, asked_from_json, asked_to_json
+from evals.prompts.requests import QuestionRequests, requests_from_json, requests_to_json
 from evals.prompts.token_cache import Tokens
 from evals.scores.aggregation import Aggregator
 from evals.scores.results import Cost, Item, Results, results_of
-from evals.tasks.lm_eval_setup import kept_random_state
+from evals.tasks.lm_eval_setup import lm_eval_random_state
 from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import (
     GOLD_BITS,
@@ -34,10 +34,10 @@ from evals.tasks.sampling import Question
 
 
 @runtime_checkable
-class Learns(Protocol):
+class TakesTokens(Protocol):
     """A model that can be given tokens instead of making them."""
 
-    def learn(self, tokens: Tokens) -> None:
+    def take_tokens(self, tokens: Tokens) -> None:
         """Take over tokens that were made before."""
 
 
@@ -50,7 +50,7 @@ class Evaluation:
 
     def __init__(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[QuestionRequests],
         tasks: Sequence[LoadedTask],
         tokens_by: Callable[[Any], Tokens | None] | None = None,
         tokens: Tokens | None = None,
@@ -63,7 +63,7 @@ class Evaluation:
         self._aggregate = Aggregator(tasks, self.questions)
 
     @property
-    def asked(self) -> tuple[Asked, ...]:
+    def asked(self) -> tuple[QuestionRequests, ...]:
         """Return the questions with their requests, which hold the last model's answers."""
         return self._asked
 
@@ -107,13 +107,13 @@ class Evaluation:
         if strangers := set(by_leaf) - {loaded.name for loaded in tasks}:
             raise TaskError(f"questions: must belong to the loaded tasks, got {', '.join(sorted(strangers))}")
 
-        def make() -> tuple[Asked, ...]:
-            with kept_random_state():
+        def make() -> tuple[QuestionRequests, ...]:
+            with lm_eval_random_state():
                 leaves = [(loaded, sorted(by_leaf[loaded.name])) for loaded in tasks]
                 return tuple(
                     one
                     for loaded, own in leaves
-                    for one in ask_leaf(loaded, own, apart[loaded.name], metrics, prompting)
+                    for one in build_leaf(loaded, own, apart[loaded.name], metrics, prompting)
                 )
 
         renderer = tokenizer_key(tokenizer) if kept is not None and chat is not None else None
@@ -125,7 +125,7 @@ class Evaluation:
         flags = [metrics, renderer, system_instruction, fewshot_as_multiturn]
         key = [[_identity(loaded) for loaded in used], _sorted_rows(questions), _sorted_rows(keep_apart), flags]
         names = {loaded.name: loaded for loaded in tasks}
-        asked = kept.remember("prompts", key, make, asked_to_json, lambda told: asked_from_json(told, names))
+        asked = kept.remember("prompts", key, make, requests_to_json, lambda told: requests_from_json(told, names))
         built = cls(asked, tasks, lambda by: _tokens_of(asked, by, cache, key))
         return built.tokenised_by(tokenizer)
 
@@ -150,9 +150,9 @@ class Evaluation:
         if only is not None:
             wanted = set(only)
             chosen = tuple(one for one in self._asked if one.question in wanted)
-        if self._tokens is not None and isinstance(lm, Learns):
-            lm.learn(self._tokens)
-        with kept_random_state():
+        if self._tokens is not None and isinstance(lm, TakesTokens):
+            lm.take_tokens(self._tokens)
+        with lm_eval_random_state():
             _answer(lm, [request for one in chosen for request in one.requests])
             items = [item for leaf in _by_leaf(chosen) for item in _measure(leaf)]
             after: Cost = getattr(lm, "cost", None) or Cost()
@@ -173,7 +173,7 @@ def _sorted_rows(questions: Sequence[Question]) -> list[tuple[object, ...]]:
     return [astuple(question) for question in sorted(questions)]
 
 
-def _tokens_of(asked: Sequence[Asked], tokenizer: Any, kept: DiskCache, prompts: Any) -> Tokens | None:
+def _tokens_of(asked: Sequence[QuestionRequests], tokenizer: Any, kept: DiskCache, prompts: Any) -> Tokens | None:
     """Return the tokens of all requests; None for a tokenizer that cannot be told from another."""
     name = tokenizer_key(tokenizer)
     if name is None:
@@ -214,14 +214,14 @@ def _answer(lm: Any, requests: Sequence[Any]) -> None:
             request.resps.append(answer)
 
 
-def _by_leaf(asked: Sequence[Asked]) -> list[list[Asked]]:
-    leaves: defaultdict[str, list[Asked]] = defaultdict(list)
+def _by_leaf(asked: Sequence[QuestionRequests]) -> list[list[QuestionRequests]]:
+    leaves: defaultdict[str, list[QuestionRequests]] = defaultdict(list)
     for one in asked:
         leaves[one.loaded.name].append(one)
     return list(leaves.values())
 
 
-def _measure(leaf: Sequence[Asked]) -> list[Item]:
+def _measure(leaf: Sequence[QuestionRequests]) -> list[Item]:
     """Apply filters and metrics to one leaf's answers."""
     loaded, task = leaf[0].loaded, leaf[0].loaded.task
     items = [item for one in leaf for item in _golden(one)]
@@ -241,7 +241,7 @@ def _measure(leaf: Sequence[Asked]) -> list[Item]:
     return items
 
 
-def _golden(one: Asked) -> list[Item]:
+def _golden(one: QuestionRequests) -> list[Item]:
     """Return the likelihood metrics of one question, as far as its requests tell them."""
     if one.gold is None:
         return []

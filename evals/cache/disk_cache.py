@@ -1,4 +1,4 @@
-"""What was worked out once, kept on disk by content: a key says all that it depends on, and a file is one result.
+"""Results on disk by content: a key holds all that a result depends on, and a file holds one result.
 
 A file is a line with the SHA-256 of the rest, then JSON. One that is cut off, changed or of another kind counts as not
 there and is written anew; one that cannot be written is a warning, since everything in it can be made again.
@@ -52,10 +52,10 @@ class DiskCache:
         """Return the JSON value kept under `key`, or None."""
         path = self._path(kind, key)
         try:
-            told, _, body = path.read_bytes().partition(b"\n")
+            checksum, _, body = path.read_bytes().partition(b"\n")
         except OSError:
             return None
-        if hashlib.sha256(body).hexdigest().encode() != told:
+        if hashlib.sha256(body).hexdigest().encode() != checksum:
             _log.warning("%s is damaged; it is made again", path)
             return None
         if self._most_bytes is not None:
@@ -99,10 +99,10 @@ class DiskCache:
             encode: Turns it into a JSON value; a TypeError or ValueError means that it cannot be kept.
             decode: Turns that back; any error of the form of the value means that it is made again.
         """
-        kept = self.read(kind, key)
-        if kept is not None:
+        value = self.read(kind, key)
+        if value is not None:
             try:
-                return decode(kept)
+                return decode(value)
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
                 _log.warning("%s cannot be read (%s); it is made again", self._path(kind, key), error)
         made = make()
@@ -121,8 +121,8 @@ class DiskCache:
             return
         seen = [(file.stat(), file) for file in self.folder.glob("*.json") if file != newest]
         left = self._most_bytes - newest.stat().st_size
-        for told, file in sorted(seen, key=lambda pair: -pair[0].st_mtime):
-            left -= told.st_size
+        for status, file in sorted(seen, key=lambda pair: -pair[0].st_mtime):
+            left -= status.st_size
             if left < 0:
                 file.unlink(missing_ok=True)
 

@@ -28,9 +28,9 @@ def lm_eval_document(
         results: Fresh answers, with their raw values.
         bootstrap_iters: As lm-eval's option; 0 leaves standard errors out.
     """
-    found = _by_leaf(results)
-    asked = [loaded for loaded in tasks if loaded.name in found]
-    measured = {loaded.name: _leaf(loaded, found[loaded.name], bootstrap_iters) for loaded in asked}
+    answers = _by_leaf(results)
+    asked = [loaded for loaded in tasks if loaded.name in answers]
+    measured = {loaded.name: _leaf(loaded, answers[loaded.name], bootstrap_iters) for loaded in asked}
     groups = _groups(asked)
     shots = {loaded.name: int(loaded.task.get_config("num_fewshot") or 0) for loaded in asked}
     directions: dict[str, dict[str, bool | None]] = {
@@ -98,7 +98,7 @@ def _by_leaf(results: Results) -> dict[str, dict[str, list[Item]]]:
 
 def _leaf(loaded: LoadedTask, items: Mapping[str, Sequence[Item]], bootstrap_iters: int) -> Document:
     """Return one leaf's entry: ``metric,filter`` and ``metric_stderr,filter``."""
-    told: Document = {
+    entry: Document = {
         "name": loaded.name,
         "alias": loaded.task.dump_config().get("task_alias", loaded.name),
         "sample_len": max(len(listed) for listed in items.values()),
@@ -106,9 +106,9 @@ def _leaf(loaded: LoadedTask, items: Mapping[str, Sequence[Item]], bootstrap_ite
     for key, listed in items.items():
         metric, name = split_key(loaded.task, key)
         score = leaf_score(loaded, key, listed, bootstrap_iters=bootstrap_iters)
-        told[f"{metric},{name}"] = score.value
-        told[f"{metric}_stderr,{name}"] = "N/A" if score.stderr is None else score.stderr
-    return told
+        entry[f"{metric},{name}"] = score.value
+        entry[f"{metric}_stderr,{name}"] = "N/A" if score.stderr is None else score.stderr
+    return entry
 
 
 def split_key(task: Any, key: str) -> tuple[str, str]:
@@ -141,8 +141,8 @@ def _groups(tasks: Sequence[LoadedTask]) -> list[Any]:
 
 def _common(parts: Sequence[Mapping[str, bool | None]]) -> dict[str, bool | None]:
     """Return each metric's direction, None where the parts do not agree."""
-    told: dict[str, bool | None] = {}
+    common: dict[str, bool | None] = {}
     for part in parts:
         for metric, higher in part.items():
-            told[metric] = higher if told.get(metric, higher) == higher else None
-    return told
+            common[metric] = higher if common.get(metric, higher) == higher else None
+    return common

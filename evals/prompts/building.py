@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evals.errors import DataError, EvalError
-from evals.prompts.requests import Asked
+from evals.prompts.requests import QuestionRequests
 from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS
 from evals.tasks.loading import LoadedTask
 from evals.tasks.metrics import GOLD_BITS, GOLD_PROB, Gold, gold_text, is_multiple_choice
@@ -28,13 +28,13 @@ class Prompting:
     fewshot_as_multiturn: bool = False
 
 
-def ask_leaf(
+def build_leaf(
     loaded: LoadedTask,
     questions: Sequence[Question],
     apart: Sequence[Question],
     metrics: Literal["asked", "all"],
     prompting: Prompting,
-) -> list[Asked]:
+) -> list[QuestionRequests]:
     """Return the questions of one leaf with their requests, in order.
 
     Args:
@@ -104,7 +104,7 @@ def _fewshot_pool_without(task: Any, excluded: set[str]) -> Iterator[None]:
 
 def _ask(
     loaded: LoadedTask, question: Question, doc: Any, number: int, wanted: Sequence[str], prompting: Prompting
-) -> Asked:
+) -> QuestionRequests:
     task = loaded.task
     shared = {"apply_chat_template": prompting.chat_template is not None, "chat_template": prompting.chat_template}
     context = task.fewshot_context(
@@ -126,7 +126,7 @@ def _ask(
         gold_request = _gold_request(loaded, doc, context, gold, (task.task_name, number, 1), prompting)
     elif gold is not None and set(wanted) == {GOLD_BITS} and own:
         own, gold_request = (), own[gold.choices[0]]
-    return Asked(question, loaded, doc, own, gold, gold_request)
+    return QuestionRequests(question, loaded, doc, own, gold, gold_request)
 
 
 def _gold_request(

@@ -1,4 +1,4 @@
-"""A question with the requests that a model is sent, and its form on disk."""
+"""A question with the requests that a model is sent for it, and its form on disk."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,8 +10,17 @@ from evals.tasks.sampling import Question
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question with its requests: lm-eval's own, and one for the gold text where that is not among them."""
+class QuestionRequests:
+    """One question with the requests that a model is sent for it.
+
+    Attributes:
+        question: The question.
+        loaded: Its leaf task.
+        doc: Its row.
+        own: lm-eval's requests, which hold the last model's answers.
+        gold: The right answer; None where the task has none.
+        gold_request: The request for the likelihood of the right answer's text, where it is not among `own`.
+    """
 
     question: Question
     loaded: LoadedTask
@@ -26,8 +35,8 @@ class Asked:
         return self.own if self.gold_request is None else (*self.own, self.gold_request)
 
 
-def asked_to_json(asked: Sequence[Asked]) -> dict[str, Any]:
-    """Return a JSON value that `asked_from_json` reads; a text that occurs several times stands there once.
+def requests_to_json(asked: Sequence[QuestionRequests]) -> dict[str, Any]:
+    """Return a JSON value that `requests_from_json` reads; a text that occurs several times stands there once.
 
     Raises:
         TypeError: A row or an argument is no JSON value.
@@ -53,8 +62,8 @@ def asked_to_json(asked: Sequence[Asked]) -> dict[str, Any]:
     return {"texts": list(texts), "asked": listed}
 
 
-def asked_from_json(value: Mapping[str, Any], loaded: Mapping[str, LoadedTask]) -> tuple[Asked, ...]:
-    """Return what `asked_to_json` wrote, with the loaded task of each leaf."""
+def requests_from_json(value: Mapping[str, Any], loaded: Mapping[str, LoadedTask]) -> tuple[QuestionRequests, ...]:
+    """Return what `requests_to_json` wrote, with the loaded task of each leaf."""
     from lm_eval.api.instance import Instance
 
     texts = value["texts"]
@@ -67,9 +76,11 @@ def asked_from_json(value: Mapping[str, Any], loaded: Mapping[str, LoadedTask]) 
         return Instance(request_type=kind, doc=doc, arguments=arguments, idx=index, metadata=tuple(metadata))
 
     made = []
-    for told in value["asked"]:
-        question, doc = Question(*told["question"]), told["doc"]
-        gold = None if told["gold"] is None else Gold(told["gold"][0], tuple(told["gold"][1]))
-        own = tuple(unpacked(request, doc) for request in told["own"])
-        made.append(Asked(question, loaded[question.task], doc, own, gold, unpacked(told["gold_request"], doc)))
+    for entry in value["asked"]:
+        question, doc = Question(*entry["question"]), entry["doc"]
+        gold = None if entry["gold"] is None else Gold(entry["gold"][0], tuple(entry["gold"][1]))
+        own = tuple(unpacked(request, doc) for request in entry["own"])
+        made.append(
+            QuestionRequests(question, loaded[question.task], doc, own, gold, unpacked(entry["gold_request"], doc))
+        )
     return tuple(made)

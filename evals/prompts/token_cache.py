@@ -83,7 +83,7 @@ class Tokens:
         first = self.text(trimmed)
         return TokenPair(first or (self.prefix_token_id,), tuple(whole[len(first) :]))
 
-    def learn(self, other: "Tokens") -> None:
+    def update(self, other: "Tokens") -> None:
         """Take over what `other`, of the same tokenizer, has made."""
         self.pairs |= other.pairs
         self.texts |= other.texts

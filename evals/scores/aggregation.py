@@ -125,27 +125,27 @@ def _group_scores(group: Any, tasks: Sequence[LoadedTask], parts: dict[str, dict
     measured: dict[str, dict[str, Any]] = {}
     keys: dict[str, str] = {}
     for loaded in tasks:
-        told: dict[str, Any] = {"sample_len": max((score.n for score in parts[loaded.name].values()), default=0)}
+        entry: dict[str, Any] = {"sample_len": max((score.n for score in parts[loaded.name].values()), default=0)}
         for metric in loaded.task.higher_is_better():
             for name in filter_names(loaded.task):
                 key = metric_key(loaded.task, metric, name)
                 if key in parts[loaded.name]:
                     score = parts[loaded.name][key]
                     keys[f"{metric},{name}"] = key
-                    told[f"{metric},{name}"] = score.value
-                    told[f"{metric}_stderr,{name}"] = "N/A" if score.stderr is None else score.stderr
-        measured[loaded.name] = told
+                    entry[f"{metric},{name}"] = score.value
+                    entry[f"{metric}_stderr,{name}"] = "N/A" if score.stderr is None else score.stderr
+        measured[loaded.name] = entry
     if not keys:
         return {}
-    told = group.aggregate(measured)
+    aggregated = group.aggregate(measured)
     scores = {}
     for name, key in keys.items():
-        if name in told:
+        if name in aggregated:
             metric, _, filtered = name.partition(",")
-            stderr = told.get(f"{metric}_stderr,{filtered}")
+            stderr = aggregated.get(f"{metric}_stderr,{filtered}")
             having = [part[key] for part in parts.values() if key in part]
             error = None if stderr in (None, "N/A") or not math.isfinite(stderr) else float(stderr)
-            scores[key] = Score(float(told[name]), error, sum(s.n for s in having), having[0].higher_is_better)
+            scores[key] = Score(float(aggregated[name]), error, sum(s.n for s in having), having[0].higher_is_better)
     return scores
 
 
@@ -155,6 +155,6 @@ def _mean_of(scores: Sequence[Score], *, weighted: bool) -> Score:
     weights /= weights.sum()
     errors = [score.stderr for score in scores]
     value = float(np.dot(weights, [score.value for score in scores]))
-    known = [error for error in errors if error is not None]
-    stderr = math.sqrt(float(np.dot(weights**2, np.square(known)))) if len(known) == len(errors) else None
+    closed = [error for error in errors if error is not None]
+    stderr = math.sqrt(float(np.dot(weights**2, np.square(closed)))) if len(closed) == len(errors) else None
     return Score(value, stderr, sum(score.n for score in scores), scores[0].higher_is_better)

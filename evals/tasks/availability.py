@@ -61,12 +61,12 @@ def load_available(
         if len(missing) == 1:
             faults.insert(0, reason)
         elif missing:
-            faults.insert(0, _told(missing, len(specs), data, place))
+            faults.insert(0, _missing_line(missing, len(specs), data, place))
         raise MissingDataError("\n".join(faults))
     return Available(tuple(loaded), tuple(missing))
 
 
-def _told(missing: Sequence[str], count: int, data: Path, place: str) -> str:
+def _missing_line(missing: Sequence[str], count: int, data: Path, place: str) -> str:
     what = f"{len(missing)} of {count} tasks" if len(missing) < count else f"all {count} tasks"
     return (
         f"{place}: must find the rows of every task in {data}, got none for {what}: {', '.join(missing)}; "

@@ -39,10 +39,10 @@ def remembered_tasks(
     if kept is None or any(folder is not None and not folder.is_dir() for folder in (data, include_path)):
         return opened()
     key = [code_key(), [spec.model_dump() for spec in specs], sources_key(data, include_path)]
-    known = kept.read("tasks", key)
-    if known is not None and _unchanged(known["files"]):
-        fingerprint = digest([key, known["files"]])
-        return tuple(_late(told, fingerprint, opened) for told in known["tasks"])
+    stored = kept.read("tasks", key)
+    if stored is not None and _unchanged(stored["files"]):
+        fingerprint = digest([key, stored["files"]])
+        return tuple(_opened_late(entry, fingerprint, opened) for entry in stored["tasks"])
     tasks = opened()
     named = [data_files(loaded.task) for loaded in tasks]
     held = [arrow_files(task.task) if files is None else files for files, task in zip(named, tasks, strict=True)]
@@ -50,7 +50,7 @@ def remembered_tasks(
         return tasks
     files = hashes({path.resolve() for files in held for path in files or ()})
     if all(files is not None for files in named):
-        kept.write("tasks", key, {"files": files, "tasks": [_told(task) for task in tasks]})
+        kept.write("tasks", key, {"files": files, "tasks": [_entry(task) for task in tasks]})
     return tuple(replace(task, fingerprint=digest([key, files])) for task in tasks)
 
 
@@ -80,12 +80,12 @@ def _unchanged(files: dict[str, str]) -> bool:
         return False
 
 
-def _told(task: LoadedTask) -> dict[str, Any]:
+def _entry(task: LoadedTask) -> dict[str, Any]:
     return {"spec": task.spec.model_dump(), **{name: getattr(task, name) for name in _FIELDS}}
 
 
-def _late(told: dict[str, Any], fingerprint: str, load: Callable[[], tuple[LoadedTask, ...]]) -> LoadedTask:
-    name = told["name"]
+def _opened_late(entry: dict[str, Any], fingerprint: str, load: Callable[[], tuple[LoadedTask, ...]]) -> LoadedTask:
+    name = entry["name"]
 
     def opened() -> Opened:
         for task in load():
@@ -93,5 +93,5 @@ def _late(told: dict[str, Any], fingerprint: str, load: Callable[[], tuple[Loade
                 return task.opened()
         raise DataError(f"{name}: must be among the tasks of an earlier start, got none; the data changed meanwhile")
 
-    values = told | {"metrics": tuple(told["metrics"]), "spec": TaskSpec(**told["spec"])}
+    values = entry | {"metrics": tuple(entry["metrics"]), "spec": TaskSpec(**entry["spec"])}
     return LoadedTask(**values, opened=opened, fingerprint=fingerprint)

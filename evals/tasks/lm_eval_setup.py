@@ -115,7 +115,7 @@ def find_punkt(folders: Sequence[Path], place: str, *, plain: bool = False) -> N
 
 
 @contextmanager
-def kept_random_state() -> Iterator[None]:
+def lm_eval_random_state() -> Iterator[None]:
     """Give the global generators lm-eval's seeds inside, and their own state back afterwards."""
     import torch
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evals.errors import DataError, TaskError
 from evals.tasks import local_data
 from evals.tasks.index import find_files, lm_eval_folder, read_yaml
-from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, kept_random_state, offline
+from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, lm_eval_random_state, offline
 from evals.tasks.metrics import canonical_metric, directions, is_multiple_choice, metric_names
 
 MINI = Path(__file__).parent.parent / "mini"
@@ -177,7 +177,7 @@ def _load(spec: TaskSpec, files: dict[str, Path], data: Path | None, place: str)
     label = f"{place}.task {spec.task!r}"
     if any(_needs_punkt(path) for path in files.values()):
         find_punkt([] if data is None else [data / "nltk_data"], label, plain=_is_mini(spec))
-    with TemporaryDirectory(prefix="mergesearch-tasks-") as temporary, kept_random_state():
+    with TemporaryDirectory(prefix="mergesearch-tasks-") as temporary, lm_eval_random_state():
         from datasets import disable_progress_bars
         from datasets.utils.logging import CRITICAL, set_verbosity
         from lm_eval.tasks import TaskManager

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from evals.errors import DataError
-from evals.tasks.lm_eval_setup import kept_random_state
+from evals.tasks.lm_eval_setup import lm_eval_random_state
 from evals.tasks.loading import LoadedTask
 from evals.tasks.question_sets import Question, QuestionSets, refuse_search_on_test
 
@@ -144,7 +144,7 @@ def draw_questions(
     groups: dict[str, list[Leaf]] = {}
     for loaded in tasks:
         groups.setdefault(loaded.label, []).append(Leaf.of(loaded))
-    with kept_random_state():
+    with lm_eval_random_state():
         counts = {
             label: (_count(for_search, label), _count(for_selection, label), _count(for_test, label))
             for label in groups

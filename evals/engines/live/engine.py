@@ -17,11 +17,11 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from evals.engines.common.hflm import is_greedy, model_length, stock_scorer
-from evals.engines.live.forward_passes import Passes, probe
-from evals.engines.live.generation import PATIENCE, Ending, Generator
+from evals.engines.live.forward_passes import PassRunner, probe
+from evals.engines.live.generation import STALL_SECONDS, Ending, Generator
 from evals.engines.live.onednn_linear import fast_products
 from evals.engines.live.pass_budget import budget_for, keep_freed_memory
-from evals.engines.live.prefix_cache import Stems, room_for_stems
+from evals.engines.live.prefix_cache import PrefixCache, prefix_cache_bytes
 from evals.engines.live.prefix_tree import build_plan
 from evals.engines.live.scoring_plan import Plan
 from evals.engines.live.shared_attention import UnshareableError, shared_attention
@@ -47,7 +47,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         batch_tokens: Tokens of one forward pass; unset: what memory allows. Halved when memory runs out.
         rows: Texts that are generated at a time.
         share: False scores with HFLM.
-        patience: Seconds without a finished text after which generation is given up.
+        stall_seconds: Without a finished text for so long, generation is given up.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         batch_tokens: int | None = None,
         rows: int = 16,
         share: bool = True,
-        patience: float = PATIENCE,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__()
         self.model = model.eval()
@@ -71,11 +71,11 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         keep_freed_memory(self.device)
         self._budget = budget_for(model, self.device)
         if batch_tokens is not None:
-            self._budget = self._budget.of(batch_tokens)
+            self._budget = self._budget.with_tokens(batch_tokens)
         self._rows = rows
-        self._patience = patience
+        self._stall_seconds = stall_seconds
         self._probed = False
-        self._stems: Stems | None = None
+        self._prefix_cache: PrefixCache | None = None
         self._plain: Any = None
         self.tokens = Tokens(tokenizer)
         self._cut: dict[str, tuple[TokenPair, ...]] = {}
@@ -114,11 +114,11 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def weights_changed(self) -> None:
         """Note that the model holds other weights; who says so once must say so after every change."""
-        self._stems = Stems(self._room)
+        self._prefix_cache = PrefixCache(self._room)
 
     @cached_property
     def _room(self) -> int:
-        return room_for_stems(self.device)
+        return prefix_cache_bytes(self.device)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: FBT001, FBT002 - lm-eval's signature
         """Render messages as a prompt."""
@@ -128,10 +128,10 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """Return the tokens of a text; special tokens are the tokenizer's choice unless the text begins with them."""
         return self.tokens.encode(string, add_special_tokens)
 
-    def learn(self, tokens: Tokens) -> None:
+    def take_tokens(self, tokens: Tokens) -> None:
         """Take over tokens that were made before; those of another tokenizer are left alone."""
         if tokens.tokenizer is self.tokenizer:
-            self.tokens.learn(tokens)
+            self.tokens.update(tokens)
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: ARG002, FBT001, FBT002 - lm-eval
         """Return log-likelihood and greediness of each continuation after its context.
@@ -220,7 +220,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         if not requests:
             return []
         while True:
-            plan, passes = self._planned(requests), Passes(self.model, self.device, self._stems)
+            plan, passes = self._planned(requests), PassRunner(self.model, self.device, self._prefix_cache)
             try:
                 scores = passes.score(plan)
             except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -252,8 +252,8 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._budget, self._rows = smaller, max(1, self._rows // 2)
         self._plans.clear()
         self._room = 0
-        if self._stems is not None:
-            self._stems = Stems(0)
+        if self._prefix_cache is not None:
+            self._prefix_cache = PrefixCache(0)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -274,12 +274,12 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         ending = self._ending(stops, longest)
         while True:
             generator = Generator(
-                Passes(self.model, self.device).logits,
+                PassRunner(self.model, self.device).logits,
                 self.device,
                 rows=self._rows,
                 tokens=self._budget.tokens,
                 min_prefix=self._budget.min_prefix,
-                patience=self._patience,
+                stall_seconds=self._stall_seconds,
             )
             try:
                 generated = generator.run(prompts, ending)

@@ -7,38 +7,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evals.engines.live.prefix_cache import Stems, continued
+from evals.engines.live.prefix_cache import PrefixCache, continued
 from evals.engines.live.prefix_tree import build_plan
-from evals.engines.live.scoring_plan import Budget, Forward, Ints, Plan
-from evals.engines.live.shared_attention import Layers, Pass, Piece, UnshareableError, shared_attention, using
+from evals.engines.live.scoring_plan import Ints, PassBudget, Plan, PlannedPass
+from evals.engines.live.shared_attention import (
+    AttentionState,
+    KeyValues,
+    Segment,
+    UnshareableError,
+    shared_attention,
+    using,
+)
 from evals.errors import ScoringError
 from evals.prompts.token_cache import TokenPair
 
-LEAST_PIECE = 32
-"""Shorter pieces stay together under a mask: the attention kernel takes so many queries at a time."""
+MIN_SEGMENT = 32
+"""Shorter segments stay together under a mask: the attention kernel takes so many queries at a time."""
 _PROBE = 40
 
 
-class Passes:
-    """Forward passes of one model, the head run only where logits are needed.
+class PassRunner:
+    """Runs forward passes of one model; the output layer computes only the logits that are needed.
 
     Args:
         model: A causal language model of transformers, under `shared_attention`.
         device: Where it is.
-        stems: What earlier passes with the same weights left, and where these leave theirs; None to keep nothing.
+        prefix_cache: Keys and values of earlier passes with the same weights, and where these leave theirs; None to
+            keep nothing.
 
     Attributes:
-        reused: Tokens that were not run, since a stem was known.
+        reused: Tokens that were not run, since the cache had their keys and values.
     """
 
-    def __init__(self, model: Any, device: torch.device, stems: Stems | None = None) -> None:
+    def __init__(self, model: Any, device: torch.device, prefix_cache: PrefixCache | None = None) -> None:
         self._model = model
         self._device = device
-        self._stems = stems
+        self._prefix_cache = prefix_cache
         self.reused = 0
 
-    def logits(self, state: Pass, ids: Tensor, positions: Tensor, needed: Tensor) -> Tensor:
-        """Return the logits at flat places `needed` of ``[B, L]`` tokens, ``[N, vocabulary]``."""
+    def logits(self, state: AttentionState, ids: Tensor, positions: Tensor, needed: Tensor) -> Tensor:
+        """Return logits ``[N, vocabulary]``, in the model's dtype.
+
+        Args:
+            state: What the attention of this pass shares.
+            ids: Tokens, ``[B, L]``, int64.
+            positions: Their positions, ``[B, L]``, int64.
+            needed: Flat places in ``[B * L]`` whose logits are wanted, ``[N]``.
+
+        Raises:
+            UnshareableError: The model's attention or output layer cannot be used this way.
+        """
 
         def keep(_module: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             hidden = args[0]
@@ -59,7 +77,7 @@ class Passes:
         return logits[0]
 
     def score(self, plan: Plan) -> list[tuple[float, bool]]:
-        """Return log-likelihood and greediness per request.
+        """Return for each request the log-likelihood of its continuation, in nats, and whether it is the greedy one.
 
         Raises:
             ScoringError: A needed logit is NaN.
@@ -70,42 +88,46 @@ class Passes:
             prefix = None if group.prefix is None else self._stem(group.prefix, totals, greedy)
             for forward in group.passes:
                 if forward.stem:
-                    self._hanging(forward, totals, greedy)
+                    self._stem_and_branches(forward, totals, greedy)
                 else:
-                    state = Pass(int(forward.positions.max()) + 1, prefix)
+                    state = AttentionState(int(forward.positions.max()) + 1, prefix)
                     if self._device.type == "cpu" and len(forward.ids) == 1:
-                        state.pieces = self._pieces(forward.end)
+                        state.segments = self._segments(forward.end)
                     else:
                         state.mask = self._mask(forward.end)
                     self._read(forward, state, totals, greedy)
         return [(float(total), bool(alike)) for total, alike in zip(totals, greedy, strict=True)]
 
-    def _stem(self, whole: Forward, totals: Any, greedy: Any) -> Layers:
+    def _stem(self, whole: PlannedPass, totals: Any, greedy: Any) -> KeyValues:
         """Return the keys and values of a stem, from the place on where it is known; its last token may be read."""
-        tokens, state = whole.ids[0], Pass(whole.ids.shape[1], captured=[])
-        known, layers = (0, []) if self._stems is None else self._stems.longest(tokens)
+        tokens, state = whole.ids[0], AttentionState(whole.ids.shape[1], captured=[])
+        known, layers = self._cached(tokens)
         known = min(known, len(tokens) - bool(len(whole.needed)))
         if known:
             state.prefix = continued(layers, known, [])
         if known < len(tokens):
             self._read(whole.after(known), state, totals, greedy)
         layers = continued(state.prefix or [], known, state.captured or [])
-        if self._stems is not None:
-            self._stems.keep(tokens, layers, known)
+        if self._prefix_cache is not None:
+            self._prefix_cache.keep(tokens, layers, known)
         self.reused += known
         return layers
 
-    def _hanging(self, whole: Forward, totals: Any, greedy: Any) -> None:
+    def _stem_and_branches(self, whole: PlannedPass, totals: Any, greedy: Any) -> None:
         """Run a stem, from the place on where it is known, and what hangs on it."""
-        known, layers = (0, []) if self._stems is None else self._stems.longest(whole.ids[0, : whole.stem - 1])
+        known, layers = self._cached(whole.ids[0, : whole.stem - 1])
         rest, prefix = whole.after(known), continued(layers, known, []) if known else None
-        captured: Layers | None = None if self._stems is None else []
+        captured: KeyValues | None = None if self._prefix_cache is None else []
         reach = int(whole.positions.max()) + 1
-        self._read(rest, Pass(reach, prefix, self._mask(whole.end), rest.stem, captured), totals, greedy)
-        if self._stems is not None:
+        self._read(rest, AttentionState(reach, prefix, self._mask(whole.end), rest.stem, captured), totals, greedy)
+        if self._prefix_cache is not None:
             new = [(key[:, :, : rest.stem], value[:, :, : rest.stem]) for key, value in captured or []]
-            self._stems.keep(whole.ids[0, : whole.stem], continued(prefix or [], known, new), known)
+            self._prefix_cache.keep(whole.ids[0, : whole.stem], continued(prefix or [], known, new), known)
         self.reused += known
+
+    def _cached(self, tokens: Ints) -> tuple[int, KeyValues]:
+        """Return how many first tokens need not be run again, with their keys and values."""
+        return (0, []) if self._prefix_cache is None else self._prefix_cache.longest(tokens)
 
     def _mask(self, end: Ints | None) -> Tensor | None:
         """Return what to add to the scores of rows in which node j is seen by i iff j <= i < end[j]."""
@@ -117,19 +139,19 @@ class Passes:
         mask = torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device)
         return mask.masked_fill_(~seen, float("-inf"))[:, None]
 
-    def _pieces(self, end: Ints | None) -> tuple[Piece, ...]:
-        """Cut the only row where nothing is seen from beyond; each piece has a mask unless it is plainly causal."""
+    def _segments(self, end: Ints | None) -> tuple[Segment, ...]:
+        """Cut the only row where nothing is seen from beyond; each segment has a mask unless it is plainly causal."""
         if end is None:
             return ()
         seen, places = np.maximum.accumulate(end[0]), np.arange(1, end.shape[1])
         cuts = [0]
         for place in places[seen[:-1] <= places].tolist():
-            if place - cuts[-1] >= LEAST_PIECE:
+            if place - cuts[-1] >= MIN_SEGMENT:
                 cuts.append(place)
-        pieces = [(slice(a, b), end[:, a:b] - a) for a, b in pairwise([*cuts, end.shape[1]])]
-        return tuple((here, None if (own == own.shape[1]).all() else self._mask(own)) for here, own in pieces)
+        segments = [(slice(a, b), end[:, a:b] - a) for a, b in pairwise([*cuts, end.shape[1]])]
+        return tuple((here, None if (own == own.shape[1]).all() else self._mask(own)) for here, own in segments)
 
-    def _read(self, forward: Forward, state: Pass, totals: Any, greedy: Any) -> None:
+    def _read(self, forward: PlannedPass, state: AttentionState, totals: Any, greedy: Any) -> None:
         """Run one pass and add what it tells to `totals` and `greedy`."""
         ids, positions = (torch.from_numpy(array).to(self._device) for array in (forward.ids, forward.positions))
         targets = forward.targets
@@ -180,9 +202,9 @@ def probe(model: Any) -> None:
     ]
     requests.append(TokenPair(tuple(stem[:20] + tokens[34:37]), tuple(tokens[37:40])))
     device = next(iter(model.parameters())).device
-    plan = build_plan(requests, len(stem) + 8, Budget(min_prefix=8))
+    plan = build_plan(requests, len(stem) + 8, PassBudget(min_prefix=8))
     with shared_attention(model):
-        shared = [score for score, _ in Passes(model, device).score(plan)]
+        shared = [score for score, _ in PassRunner(model, device).score(plan)]
     plain = [_plain_score(model, request, device) for request in requests]
     if not np.isfinite(plain).all():
         raise ScoringError("scoring: logits must be finite, got nan or infinity; drop this candidate")

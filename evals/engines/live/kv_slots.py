@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.engines.live.shared_attention import Layers
+from evals.engines.live.shared_attention import KeyValues
 
 
-class Slots:
+class KvSlots:
     """Keys and values of the rows being generated, ``[rows, Hk, room, D]`` per layer.
 
     Args:
@@ -18,7 +18,7 @@ class Slots:
 
     Attributes:
         lengths: Tokens in each slot, ``[rows]``.
-        active: Slots in use.
+        active: KvSlots in use.
         view: Tokens of the longest row in a step, those being added included.
     """
 
@@ -31,7 +31,7 @@ class Slots:
         self._rows_fed = self._places = torch.zeros(0, dtype=torch.long)
         self.view = 0
 
-    def fill(self, captured: Layers, lengths: Sequence[int]) -> None:
+    def fill(self, captured: KeyValues, lengths: Sequence[int]) -> None:
         """Put new rows behind those in use, from keys and values of their right-padded prompts."""
         for layer, (key, value) in enumerate(captured):
             if len(self._keys) <= layer:

@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 import torch
 
-from evals.engines.live.scoring_plan import ROW, Budget
+from evals.engines.live.scoring_plan import ROW, PassBudget
 
 CPU_TOKENS = 2048
 """On a CPU larger passes are no faster: the matrix products are at full rate and the activations leave the cache."""
@@ -39,7 +39,7 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def budget_for(model: Any, device: torch.device, free: int | None = None) -> Budget:
+def budget_for(model: Any, device: torch.device, free: int | None = None) -> PassBudget:
     """Return the limits of one pass: half of the free memory for activations, a quarter of that for logits.
 
     Args:
@@ -58,8 +58,8 @@ def budget_for(model: Any, device: torch.device, free: int | None = None) -> Bud
         per_token += 12 * _KEYS * int(getattr(config, "num_attention_heads", 16))
     most = CPU_TOKENS if device.type == "cpu" else MOST_TOKENS
     tokens = power_below(min(most, max(_LEAST_TOKENS, 0.75 * share / per_token)))
-    heads = power_below(min(tokens / 2, max(32, 0.25 * share / (vocabulary * (size + 8)))))
-    return Budget(tokens, heads, min(ROW, tokens), pieces=device.type == "cpu")
+    logits = power_below(min(tokens / 2, max(32, 0.25 * share / (vocabulary * (size + 8)))))
+    return PassBudget(tokens, logits, min(ROW, tokens), segments=device.type == "cpu")
 
 
 def power_below(limit: float) -> int:

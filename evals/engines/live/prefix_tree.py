@@ -1,9 +1,10 @@
 """From requests to forward passes in which every token that several requests share is computed once.
 
-The inputs of all requests form a tree of tokens. Neighbouring branches that share a long stem become a `Group`: the
-stem is its `prefix`, computed once; what hangs on it is packed into rows. In a row, the nodes of the tree stand in
-depth-first order, and node j is seen by node i exactly when j <= i < end[j]; a node's position is its depth. Where
-attention takes a row in pieces, a pass is one row without padding; else several rows of like length. All of this
+The inputs of all requests form a tree of tokens. Neighbouring branches with a long common beginning become a
+`PrefixGroup`: the beginning is its `prefix`, computed once; what follows it is packed into rows. In a row, the nodes of
+the tree stand in depth-first order; node i attends to node j exactly when j <= i < end[j], and its position is its
+depth. Where
+attention takes a row in segments, a pass is one row without padding; else several rows of like length. All of this
 depends on tokens alone, so it is done once and reused whatever the weights are.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evals.engines.live.scoring_plan import Budget, Forward, Group, Ints, Plan, Targets
+from evals.engines.live.scoring_plan import Ints, PassBudget, Plan, PlannedPass, PrefixGroup, Targets
 from evals.prompts.token_cache import TokenPair
 
 WIDTH_COST = 5e-4
@@ -39,7 +40,7 @@ class _Input:
 
 
 @dataclass
-class _Pack:
+class _TokenTree:
     """The tree of one question's inputs below a prefix, in depth-first order."""
 
     ids: Ints
@@ -53,15 +54,15 @@ class _Pack:
 
 
 @dataclass
-class _Row:
-    packs: list[_Pack] = field(default_factory=list)
+class _PackedRow:
+    trees: list[_TokenTree] = field(default_factory=list)
     length: int = 0
     scored: int = 0
 
-    def add(self, pack: _Pack) -> None:
-        self.packs.append(pack)
-        self.length += len(pack.ids)
-        self.scored += pack.scored
+    def add(self, tree: _TokenTree) -> None:
+        self.trees.append(tree)
+        self.length += len(tree.ids)
+        self.scored += tree.scored
 
 
 def common_prefix(a: Ints, b: Ints) -> int:
@@ -71,31 +72,31 @@ def common_prefix(a: Ints, b: Ints) -> int:
     return int(different[0]) if len(different) else n
 
 
-def build_plan(requests: Sequence[TokenPair], max_length: int, budget: Budget) -> Plan:
+def build_plan(requests: Sequence[TokenPair], max_length: int, budget: PassBudget) -> Plan:
     """Plan the passes for `requests`; a context that does not fit into `max_length` loses its beginning."""
     inputs = [_input(i, request, max_length) for i, request in enumerate(requests)]
-    groups: list[Group] = []
+    groups: list[PrefixGroup] = []
     unique = pairs = 0
     loose: list[list[_Input]] = []
-    for questions, shared in _stems(_by_context(inputs), budget):
+    for questions, shared in _shared_runs(_by_context(inputs), budget):
         if shared:
-            packs = [_pack(question, shared) for question in questions]
-            groups.append(_group(questions[0][0].tokens[:shared], packs, budget))
-            unique += shared + sum(len(pack.ids) for pack in packs)
-            pairs += shared * (shared + 1) // 2 + _pairs(packs)
+            trees = [_tree(question, shared) for question in questions]
+            groups.append(_group(questions[0][0].tokens[:shared], trees, budget))
+            unique += shared + sum(len(tree.ids) for tree in trees)
+            pairs += shared * (shared + 1) // 2 + _pairs(trees)
         else:
             loose += questions
     if loose:
-        packs = [_pack(question, 0) for question in loose]
-        groups.append(Group(None, tuple(_passes(packs, 0, budget))))
-        unique += sum(len(pack.ids) for pack in packs)
-        pairs += _pairs(packs)
+        trees = [_tree(question, 0) for question in loose]
+        groups.append(PrefixGroup(None, tuple(_passes(trees, 0, budget))))
+        unique += sum(len(tree.ids) for tree in trees)
+        pairs += _pairs(trees)
     run = sum(f.ids.size for g in groups for f in (*g.passes, *([g.prefix] if g.prefix else [])))
     return Plan(tuple(groups), len(inputs), run, sum(len(i.tokens) for i in inputs), unique, pairs)
 
 
-def _pairs(packs: Sequence[_Pack]) -> int:
-    return sum(int((pack.depth + 1).sum()) for pack in packs)
+def _pairs(trees: Sequence[_TokenTree]) -> int:
+    return sum(int((tree.depth + 1).sum()) for tree in trees)
 
 
 def _input(number: int, request: TokenPair, max_length: int) -> _Input:
@@ -114,7 +115,7 @@ def _by_context(inputs: Sequence[_Input]) -> list[list[_Input]]:
     return sorted(questions.values(), key=lambda question: question[0].stem.tolist())
 
 
-def _stems(questions: Sequence[list[_Input]], budget: Budget) -> Iterator[tuple[list[list[_Input]], int]]:
+def _shared_runs(questions: Sequence[list[_Input]], budget: PassBudget) -> Iterator[tuple[list[list[_Input]], int]]:
     """Return runs of questions with the length of the prefix that each run is given; 0 for none.
 
     A question whose own context is long gets a causal row of its own, unless most of that context is shared.
@@ -145,7 +146,7 @@ def _neighbours(questions: Sequence[list[_Input]], least: int) -> Iterator[tuple
     yield run, shared
 
 
-def _pack(question: Sequence[_Input], start: int) -> _Pack:
+def _tree(question: Sequence[_Input], start: int) -> _TokenTree:
     """Lay out the tree of what follows the first `start` tokens."""
     ids: list[int] = []
     depth: list[int] = []
@@ -163,44 +164,45 @@ def _pack(question: Sequence[_Input], start: int) -> _Pack:
     for _, nodes in paths:
         if len(nodes):
             end[nodes] = np.maximum(end[nodes], nodes[-1] + 1)
-    return _Pack(np.array(ids, np.int64), np.array(depth, np.int64), end, paths)
+    return _TokenTree(np.array(ids, np.int64), np.array(depth, np.int64), end, paths)
 
 
-def _group(prefix: Ints, packs: Sequence[_Pack], budget: Budget) -> Group:
-    if len(packs) == 1 and 0 < len(packs[0].ids) <= budget.row:
-        return Group(None, (_hanging(prefix, packs[0]),))
-    reader = _Reader()
+def _group(prefix: Ints, trees: Sequence[_TokenTree], budget: PassBudget) -> PrefixGroup:
+    if len(trees) == 1 and 0 < len(trees[0].ids) <= budget.row:
+        return PrefixGroup(None, (_stem_and_branches(prefix, trees[0]),))
+    reads = _LogitReads()
     last = len(prefix) - 1
-    for pack in packs:
-        for one, _ in pack.paths:
+    for tree in trees:
+        for one, _ in tree.paths:
             if one.context == len(prefix):
-                reader.read(last, one.targets[0], one.request)
+                reads.add(last, one.targets[0], one.request)
     positions = np.arange(len(prefix), dtype=np.int64)[None]
-    head = Forward(prefix[None], positions, None, reader.needed, reader.targets)
-    return Group(head, tuple(_passes([pack for pack in packs if len(pack.ids)], len(prefix), budget)))
+    head = PlannedPass(prefix[None], positions, None, reads.needed, reads.targets)
+    return PrefixGroup(head, tuple(_passes([tree for tree in trees if len(tree.ids)], len(prefix), budget)))
 
 
-def _hanging(stem: Ints, pack: _Pack) -> Forward:
+def _stem_and_branches(stem: Ints, tree: _TokenTree) -> PlannedPass:
     """Return one pass for a stem and the tree below it, so that the weights are read once."""
     start = len(stem)
-    reader = _Reader()
-    for one, path in pack.paths:
+    reads = _LogitReads()
+    for one, path in tree.paths:
         if one.context == start:
-            reader.read(start - 1, one.targets[0], one.request)
-        _read_path(reader, one, path, start, start)
-    ids, positions = np.concatenate([stem, pack.ids]), np.concatenate([np.arange(start), pack.depth])
-    causal = bool((pack.end == len(pack.ids)).all())
-    return Forward(ids[None], positions[None], None if causal else pack.end[None], reader.needed, reader.targets, start)
+            reads.add(start - 1, one.targets[0], one.request)
+        _read_path(reads, one, path, start, start)
+    ids, positions = np.concatenate([stem, tree.ids]), np.concatenate([np.arange(start), tree.depth])
+    causal = bool((tree.end == len(tree.ids)).all())
+    end = None if causal else tree.end[None]
+    return PlannedPass(ids[None], positions[None], end, reads.needed, reads.targets, start)
 
 
-class _Reader:
-    """Collects which logits of a pass are needed and what is read from them."""
+class _LogitReads:
+    """Which logits of a pass are needed, and which tokens' probabilities are read from them."""
 
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
         self._read: list[tuple[int, int, int]] = []
 
-    def read(self, place: int, token: int, request: int) -> None:
+    def add(self, place: int, token: int, request: int) -> None:
         row = self._places.setdefault(place, len(self._places))
         self._read.append((row, token, request))
 
@@ -214,48 +216,48 @@ class _Reader:
         return Targets(read[:, 0], read[:, 1], read[:, 2])
 
 
-def _passes(packs: Sequence[_Pack], start: int, budget: Budget) -> list[Forward]:
+def _passes(trees: Sequence[_TokenTree], start: int, budget: PassBudget) -> list[PlannedPass]:
     """Fill rows, of the width that costs least, and cut rows of like length into passes."""
-    if budget.pieces:
-        return [_forward([row], start) for row in _wide(packs, budget)]
+    if budget.segments:
+        return [_forward([row], start) for row in _wide(trees, budget)]
     widths = [width for width in (budget.row // 4, budget.row // 2, 3 * budget.row // 4, budget.row) if width]
-    cuts = [list(_cut(_filled(packs, width, budget.heads), budget)) for width in widths]
+    cuts = [list(_cut(_filled(trees, width, budget.logits), budget)) for width in widths]
     return [_forward(rows, start) for rows in min(cuts, key=_cost)]
 
 
-def _wide(packs: Sequence[_Pack], budget: Budget) -> list[_Row]:
+def _wide(trees: Sequence[_TokenTree], budget: PassBudget) -> list[_PackedRow]:
     """Fill as few rows as the budget allows, alike in length where that needs no more of them."""
-    tokens = sum(len(pack.ids) for pack in packs)
+    tokens = sum(len(tree.ids) for tree in trees)
     alike = math.ceil((1 + SLACK) * tokens / max(1, math.ceil(tokens / budget.tokens)))
     widths = min(alike, budget.tokens), budget.tokens
-    return min((_filled(packs, width, budget.heads) for width in widths), key=len)
+    return min((_filled(trees, width, budget.logits) for width in widths), key=len)
 
 
-def _cost(cut: Sequence[Sequence[_Row]]) -> float:
+def _cost(cut: Sequence[Sequence[_PackedRow]]) -> float:
     """Return what passes cost, in tokens: padding, attention over the width of a row, reading the weights."""
     sizes = [(len(rows) * rows[0].length, rows[0].length) for rows in cut]
     return sum(tokens * (1 + width * WIDTH_COST) + PASS_COST for tokens, width in sizes)
 
 
-def _filled(packs: Sequence[_Pack], width: int, heads: int) -> list[_Row]:
+def _filled(trees: Sequence[_TokenTree], width: int, logits: int) -> list[_PackedRow]:
     """Fill rows first-fit, longest question first; return them longest first."""
-    rows: list[_Row] = []
-    for pack in sorted(packs, key=lambda pack: -len(pack.ids)):
-        room, scored = width - len(pack.ids), heads - pack.scored
+    rows: list[_PackedRow] = []
+    for tree in sorted(trees, key=lambda tree: -len(tree.ids)):
+        room, scored = width - len(tree.ids), logits - tree.scored
         row = next((row for row in rows if row.length <= room and row.scored <= scored), None)
         if row is None:
-            rows.append(row := _Row())
-        row.add(pack)
+            rows.append(row := _PackedRow())
+        row.add(tree)
     return sorted(rows, key=lambda row: -row.length)
 
 
-def _cut(rows: Sequence[_Row], budget: Budget) -> Iterator[Sequence[_Row]]:
+def _cut(rows: Sequence[_PackedRow], budget: PassBudget) -> Iterator[Sequence[_PackedRow]]:
     """Cut rows, longest first, into passes that keep the budget without much padding."""
     while rows:
         longest, count, scored = rows[0].length, 0, 0
         for row in rows:
             scored += row.scored
-            within = (count + 1) * longest <= budget.tokens and scored <= budget.heads
+            within = (count + 1) * longest <= budget.tokens and scored <= budget.logits
             if count and not (within and row.length >= 0.75 * longest):
                 break
             count += 1
@@ -263,26 +265,26 @@ def _cut(rows: Sequence[_Row], budget: Budget) -> Iterator[Sequence[_Row]]:
         rows = rows[count:]
 
 
-def _forward(rows: Sequence[_Row], start: int) -> Forward:
+def _forward(rows: Sequence[_PackedRow], start: int) -> PlannedPass:
     shape = (len(rows), rows[0].length)
     ids, positions = np.zeros(shape, np.int64), np.full(shape, start, np.int64)
     end = np.tile(np.arange(1, shape[1] + 1, dtype=np.int64), (shape[0], 1))
-    reader = _Reader()
+    reads = _LogitReads()
     for b, row in enumerate(rows):
         offset = 0
-        for pack in row.packs:
-            here = slice(offset, offset + len(pack.ids))
-            ids[b, here], positions[b, here], end[b, here] = pack.ids, pack.depth, pack.end + offset
-            for one, path in pack.paths:
-                _read_path(reader, one, path, start, b * shape[1] + offset)
-            offset += len(pack.ids)
+        for tree in row.trees:
+            here = slice(offset, offset + len(tree.ids))
+            ids[b, here], positions[b, here], end[b, here] = tree.ids, tree.depth, tree.end + offset
+            for one, path in tree.paths:
+                _read_path(reads, one, path, start, b * shape[1] + offset)
+            offset += len(tree.ids)
     causal = all((end[b, : row.length] == row.length).all() for b, row in enumerate(rows))
-    return Forward(ids, positions, None if causal else end, reader.needed, reader.targets)
+    return PlannedPass(ids, positions, None if causal else end, reads.needed, reads.targets)
 
 
-def _read_path(reader: _Reader, one: _Input, path: Ints, start: int, offset: int) -> None:
+def _read_path(reads: _LogitReads, one: _Input, path: Ints, start: int, offset: int) -> None:
     """Read each scored token at the node before it; a node inside the prefix is read there."""
     first = len(one.tokens) - len(one.targets)
     for i, token in enumerate(one.targets.tolist()):
         if first + i >= start:
-            reader.read(offset + int(path[first + i - start]), token, one.request)
+            reads.add(offset + int(path[first + i - start]), token, one.request)

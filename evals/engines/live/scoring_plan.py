@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 MIN_PREFIX = 48
-"""Stems shorter than this are not worth a pass of their own."""
+"""Tokens; a shorter prefix is not worth a pass of its own."""
 OWN_PASS = 256
-"""A context of this many tokens gets a causal row of its own, its answers hang on it."""
+"""Tokens; a context this long gets a causal row of its own, with its continuations behind it."""
 ROW = 256
 """Tokens that packed questions may fill of one row."""
 
@@ -31,8 +31,8 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Forward:
-    """One forward pass.
+class PlannedPass:
+    """One forward pass, planned from tokens alone.
 
     Attributes:
         ids: Tokens, ``[B, L]``.
@@ -41,7 +41,7 @@ class Forward:
             is plainly causal.
         needed: Flat places in ``[B * L]`` whose logits are needed.
         targets: What is read from them.
-        stem: First tokens of the only row that are plainly causal and seen by all that follows; 0 for none.
+        stem: Number of first tokens of the only row that are plainly causal and seen by all that follows; 0 for none.
     """
 
     ids: Ints
@@ -51,7 +51,7 @@ class Forward:
     targets: Targets
     stem: int = 0
 
-    def after(self, known: int) -> "Forward":
+    def after(self, known: int) -> "PlannedPass":
         """Return the pass without the first `known` tokens of its only row, in which nothing is read."""
         return replace(
             self,
@@ -63,11 +63,11 @@ class Forward:
 
 
 @dataclass(frozen=True)
-class Group:
+class PrefixGroup:
     """Passes that share a prefix, ``[1, Lp]``; without one, independent passes."""
 
-    prefix: Forward | None
-    passes: tuple[Forward, ...]
+    prefix: PlannedPass | None
+    passes: tuple[PlannedPass, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Plan:
         pairs_unique: Pairs of a node and a node that it attends to, itself included: the sum of the nodes' depths.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[PrefixGroup, ...]
     requests: int
     tokens_run: int
     tokens_full: int
@@ -92,32 +92,32 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Budget:
+class PassBudget:
     """Limits of one pass.
 
     Attributes:
         tokens: Tokens, padding included; one row may be longer.
-        heads: Positions whose logits are needed.
+        logits: Positions whose logits are needed.
         row: Tokens that packed questions may fill of one row.
         min_prefix: Shortest stem that is computed apart.
         own_pass: Shortest context that is computed apart for a single question.
-        pieces: A pass is one row, whatever its width: attention computes each of its questions apart.
+        segments: A pass is one row, whatever its width: attention computes each of its questions apart.
     """
 
     tokens: int = 2048
-    heads: int = 1024
+    logits: int = 1024
     row: int = ROW
     min_prefix: int = MIN_PREFIX
     own_pass: int = OWN_PASS
-    pieces: bool = False
+    segments: bool = False
 
-    def of(self, tokens: int) -> "Budget":
+    def with_tokens(self, tokens: int) -> "PassBudget":
         """Return the limits of passes of so many tokens."""
-        return replace(self, tokens=tokens, heads=max(16, tokens // 2), row=min(ROW, tokens))
+        return replace(self, tokens=tokens, logits=max(16, tokens // 2), row=min(ROW, tokens))
 
-    def halved(self) -> "Budget | None":
+    def halved(self) -> "PassBudget | None":
         """Return half of it, or None when a pass is one row already."""
         if self.tokens <= 64:
             return None
-        heads, row = max(self.heads // 2, 16), max(self.row // 2, 32)
-        return replace(self, tokens=self.tokens // 2, heads=heads, row=row)
+        logits, row = max(self.logits // 2, 16), max(self.row // 2, 32)
+        return replace(self, tokens=self.tokens // 2, logits=logits, row=row)

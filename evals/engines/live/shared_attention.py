@@ -25,21 +25,22 @@ class UnshareableError(Exception):
     """The model's attention cannot be computed from a shared prefix; its text says why."""
 
 
-class Slots(Protocol):
+class SlotWriter(Protocol):
     """Where generation keeps the keys and values of its rows."""
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add tokens' ``[B, Hk, L, D]`` and return all that the rows hold, the new ones last, ``[B, Hk, Lk, D]``."""
 
 
-Layers = list[tuple[Tensor, Tensor]]
-Piece = tuple[slice, Tensor | None]
-"""Neighbouring tokens that see one another alone, with what is added to their scores; None means causal."""
+KeyValues = list[tuple[Tensor, Tensor]]
+"""Keys and values of some tokens, per layer, each ``[B, Hk, L, D]``."""
+Segment = tuple[slice, Tensor | None]
+"""Neighbouring tokens that attend to one another alone, with the mask added to their scores; None means causal."""
 
 
 @dataclass
-class Pass:
-    """What one forward pass shares.
+class AttentionState:
+    """What the attention of one forward pass knows: who attends to whom, and keys and values from elsewhere.
 
     Attributes:
         reach: Largest position that is attended from, plus 1.
@@ -47,21 +48,22 @@ class Pass:
         mask: Added to the rows' own scores, the stem's left out, ``[B, 1, L, Lk]``; None means causal.
         stem: First tokens of a row that are causal and seen by all that follows.
         captured: Collects the rows' own keys and values per layer; None to let them go.
-        slots: Keys and values of rows that are being generated; `mask` says who of them is seen.
-        pieces: What the only row consists of; they stand for its mask.
+        slots: Keys and values of texts that are being generated; `mask` says which of them are attended to.
+        segments: The only row's parts, in place of its mask.
+        layers_seen: Layers that have attended in this pass.
     """
 
     reach: int
-    prefix: Layers | None = None
+    prefix: KeyValues | None = None
     mask: Tensor | None = None
     stem: int = 0
-    captured: Layers | None = None
-    slots: Slots | None = None
-    pieces: tuple[Piece, ...] = ()
+    captured: KeyValues | None = None
+    slots: SlotWriter | None = None
+    segments: tuple[Segment, ...] = ()
     layers_seen: set[int] = field(default_factory=set)
 
 
-_current: ContextVar[Pass | None] = ContextVar("mergesearch_pass", default=None)
+_current: ContextVar[AttentionState | None] = ContextVar("mergesearch_pass", default=None)
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def shared_attention(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def using(state: Pass) -> Iterator[None]:
+def using(state: AttentionState) -> Iterator[None]:
     """Let the attention of every forward pass inside follow `state`."""
     token = _current.set(state)
     try:
@@ -136,10 +138,10 @@ def attend(
         key, value = state.slots.write(layer, key, value)
     prefix = None if state.prefix is None else state.prefix[layer]
     if state.stem:
-        return _hanging(query, key, value, state, prefix, scaling), None
+        return _stem_and_branches(query, key, value, state, prefix, scaling), None
     if query.shape[2] == 1 and state.slots is not None:
         return _decode(query, key, value, state.mask, prefix, scaling).transpose(1, 2), None
-    return _rows(query, key, value, state.mask, prefix, scaling, state.pieces).transpose(1, 2), None
+    return _rows(query, key, value, state.mask, prefix, scaling, state.segments).transpose(1, 2), None
 
 
 def _refuse(module: torch.nn.Module, options: dict[str, Any], reach: int) -> None:
@@ -153,8 +155,8 @@ def _refuse(module: torch.nn.Module, options: dict[str, Any], reach: int) -> Non
         raise UnshareableError("its attention is not causal")
 
 
-def _hanging(
-    q: Tensor, k: Tensor, v: Tensor, state: Pass, prefix: tuple[Tensor, Tensor] | None, scaling: float | None
+def _stem_and_branches(
+    q: Tensor, k: Tensor, v: Tensor, state: AttentionState, prefix: tuple[Tensor, Tensor] | None, scaling: float | None
 ) -> Tensor:
     """Return ``[B, L, H, D]`` of rows that begin with a stem: it is causal, what follows takes it as its prefix."""
     stem, keys, values = (x[:, :, : state.stem] for x in (q, k, v))
@@ -173,10 +175,10 @@ def _rows(
     mask: Tensor | None,
     prefix: tuple[Tensor, Tensor] | None,
     scaling: float | None,
-    pieces: tuple[Piece, ...] = (),
+    segments: tuple[Segment, ...] = (),
 ) -> Tensor:
-    if pieces:
-        out, norm = _apart(q, k, v, pieces, scaling)
+    if segments:
+        out, norm = _by_segment(q, k, v, segments, scaling)
     else:
         out, norm = attention(q, k, v, mask=mask, causal=mask is None, scaling=scaling)
     if prefix is None:
@@ -188,14 +190,16 @@ def _rows(
     return join(out, norm, out_p, norm_p.view(heads, batch, length).transpose(0, 1))
 
 
-def _apart(q: Tensor, k: Tensor, v: Tensor, pieces: tuple[Piece, ...], scaling: float | None) -> tuple[Tensor, Tensor]:
-    """Compute each piece of the only row on its own, so that no score is computed between them."""
-    found = [
+def _by_segment(
+    q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...], scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    """Return attention and normaliser of the only row, each segment computed on its own."""
+    parts = [
         attention(q[:, :, here], k[:, :, here], v[:, :, here], mask=mask, causal=mask is None, scaling=scaling)
-        for here, mask in pieces
+        for here, mask in segments
     ]
-    out = torch.cat([out.transpose(1, 2) for out, _ in found], dim=1).transpose(1, 2)
-    return out, torch.cat([norm for _, norm in found], dim=2)
+    out = torch.cat([out.transpose(1, 2) for out, _ in parts], dim=1).transpose(1, 2)
+    return out, torch.cat([norm for _, norm in parts], dim=2)
 
 
 def _decode(

@@ -133,7 +133,7 @@ def test_rows_of_the_hub_are_opened_again_and_their_prompts_kept(
     first = prompts()
     kinds = [file.name.split("-")[0] for file in sorted(kept.folder.iterdir())]
     assert kinds == ["prompts", "rows", "tokens"], "what the tasks are may have changed at the hub"
-    monkeypatch.setattr("evals.evaluation.ask_leaf", None)
+    monkeypatch.setattr("evals.evaluation.build_leaf", None)
     assert prompts() == first
     monkeypatch.undo()
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "arrow")

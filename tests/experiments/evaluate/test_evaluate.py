@@ -77,20 +77,20 @@ def test_columns_equal_those_of_models_scored_alone(offline_models: list[object]
 def test_prompts_are_made_once_for_all_models_and_found_by_the_next_evaluation(
     offline_models: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evals.prompts.building import ask_leaf
+    from evals.prompts.building import build_leaf
     from evals.tasks.loading import load_tasks
 
     made = {"prompts": 0, "tasks": 0}
 
     def asking(*arguments: Any) -> Any:
         made["prompts"] += 1
-        return ask_leaf(*arguments)
+        return build_leaf(*arguments)
 
     def loading(*arguments: Any, **options: Any) -> Any:
         made["tasks"] += 1
         return load_tasks(*arguments, **options)
 
-    monkeypatch.setattr("evals.evaluation.ask_leaf", asking)
+    monkeypatch.setattr("evals.evaluation.build_leaf", asking)
     monkeypatch.setattr("evals.tasks.cached.load_tasks", loading)
     asked = ("base", "math", "--tasks", "mini_arc", "--limit", 8, *offline_models)
     first = run(*asked)

@@ -182,7 +182,7 @@ def test_a_second_start_takes_prompts_from_the_cache(
     asked = ("reproduce", card, *MAPS, "--models-root", tiny_models, "--limit", 8, "--output", tmp_path / "out.json")
     first = run(*asked)
     scores = (tmp_path / "out.json").read_text()
-    monkeypatch.setattr("evals.evaluation.ask_leaf", None)
+    monkeypatch.setattr("evals.evaluation.build_leaf", None)
     monkeypatch.setattr("evals.tasks.cached.Leaf", None)
     assert run(*asked)[0] == first[0] == 0
     assert (tmp_path / "out.json").read_text() == scores

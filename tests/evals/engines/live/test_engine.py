@@ -366,7 +366,7 @@ def test_of_two_highest_tokens_only_the_first_is_greedy() -> None:
 
 
 def test_a_generation_that_finishes_nothing_is_given_up(model: Any, tokenizer: Any) -> None:
-    scorer = LiveScorer(model, tokenizer, patience=0.0)
+    scorer = LiveScorer(model, tokenizer, stall_seconds=0.0)
     with pytest.raises(ScoringError, match="finish a text within"):
         scorer.generate_until([asked("generate_until", "a cat", {"until": [], "max_gen_toks": 64})])
 
@@ -381,7 +381,7 @@ def test_the_size_of_a_pass_follows_the_free_memory(model: Any) -> None:
     device = torch.device("cpu")
     plenty, little = (budget_for(model, device, free) for free in (1 << 34, 1 << 20))
     assert (plenty.tokens, little.tokens) == (2048, 256)
-    assert little.heads < plenty.heads
+    assert little.logits < plenty.logits
     assert budget_for(model, torch.device("cuda"), 1 << 36).tokens == 16_384
 
 

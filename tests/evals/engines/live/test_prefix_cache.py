@@ -1,4 +1,4 @@
-"""Stems that are kept from block to block while the weights stay."""
+"""PrefixCache that are kept from block to block while the weights stay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evals.engines.live.engine import LiveScorer
-from evals.engines.live.forward_passes import Passes
-from evals.engines.live.prefix_cache import Stems
+from evals.engines.live.forward_passes import PassRunner
+from evals.engines.live.prefix_cache import PrefixCache
 from evals.engines.live.prefix_tree import build_plan
-from evals.engines.live.scoring_plan import Budget
+from evals.engines.live.scoring_plan import PassBudget
 from evals.prompts.token_cache import TokenPair
 from tests.evals.engines.live.test_engine import STEM, asked, assert_same, contexts
 
@@ -67,10 +67,10 @@ def test_a_stem_that_is_known_whole_runs_its_last_token_only_where_that_is_read(
     stem = tuple(range(5, 105))
     tails = ((), (7,)) if read else ((6,), (7,))
     requests = [TokenPair((*stem, *tail), (9, 8)) for tail in tails]
-    plan = build_plan(requests, 500, Budget())
-    stems = Stems(ROOM)
+    plan = build_plan(requests, 500, PassBudget())
+    stems = PrefixCache(ROOM)
     with torch.inference_mode(), shared_attention(model):
-        passes = [Passes(model, torch.device("cpu"), stems) for _ in range(2)]
+        passes = [PassRunner(model, torch.device("cpu"), stems) for _ in range(2)]
         first, second = (one.score(plan) for one in passes)
     assert [one.reused for one in passes] == [0, 99 if read else 100]
     assert np.allclose([value for value, _ in first], [value for value, _ in second], atol=1e-5)
@@ -80,13 +80,13 @@ def test_no_more_is_kept_than_there_is_room_for(model: Any) -> None:
     from evals.engines.live.shared_attention import shared_attention
 
     stems_of = [tuple((at * i) % 251 for i in range(300)) for at in (3, 50)]
-    plans = [build_plan([TokenPair(stem, (9,))], 500, Budget()) for stem in stems_of]
+    plans = [build_plan([TokenPair(stem, (9,))], 500, PassBudget()) for stem in stems_of]
     key = model.config.num_key_value_heads * model.config.hidden_size // model.config.num_attention_heads
-    stems = Stems(int(1.5 * 300 * key * 4 * 2 * model.config.num_hidden_layers))
+    stems = PrefixCache(int(1.5 * 300 * key * 4 * 2 * model.config.num_hidden_layers))
     reused = []
     with torch.inference_mode(), shared_attention(model):
         for plan in (*plans, *plans):
-            passes = Passes(model, torch.device("cpu"), stems)
+            passes = PassRunner(model, torch.device("cpu"), stems)
             passes.score(plan)
             reused.append(passes.reused)
     assert reused == [0, 0, 299, 0]

@@ -8,14 +8,14 @@ import torch
 from lm_eval.api.instance import Instance
 
 from evals.engines.live.engine import LiveScorer
-from evals.engines.live.prompt_lookup import MOST, Drafter, best_count
+from evals.engines.live.prompt_lookup import MAX_GUESSES, PromptLookup, guesses_worth
 
 
-def told(prompt: Sequence[int], text: Sequence[int]) -> Drafter:
-    drafter = Drafter(prompt)
+def told(prompt: Sequence[int], text: Sequence[int]) -> PromptLookup:
+    lookup = PromptLookup(prompt)
     for token in text:
-        drafter.add(token)
-    return drafter
+        lookup.add(token)
+    return lookup
 
 
 def test_what_followed_before_is_guessed_again_and_the_last_time_counts() -> None:
@@ -24,27 +24,29 @@ def test_what_followed_before_is_guessed_again_and_the_last_time_counts() -> Non
 
 
 def test_a_loop_is_guessed_to_go_on() -> None:
-    drafter = told([], [5, 6, 7, 8] * 2)
-    assert drafter.guess(10) == [5, 6, 7, 8, 5, 6, 7, 8, 5, 6]
+    lookup = told([], [5, 6, 7, 8] * 2)
+    assert lookup.guess(10) == [5, 6, 7, 8, 5, 6, 7, 8, 5, 6]
 
 
 def test_hope_follows_how_often_guesses_were_right() -> None:
     loop, wrong = told([], [5, 6, 7] * 20), told([1, 2, 3, 4] * 2, [])
-    assert loop.hope > 0.9
-    assert wrong.hope == 0.5
+    assert loop.acceptance > 0.9
+    assert wrong.acceptance == 0.5
     for token in range(10, 30):
         for other in (1, 2, 3, token):
             wrong.add(other)
-    assert told([], [1, 2, 3]).hope == 0.0
-    assert wrong.hope == 0.0, "nothing like its end stood before"
+    assert told([], [1, 2, 3]).acceptance == 0.0
+    assert wrong.acceptance == 0.0, "nothing like its end stood before"
     for other in (1, 2, 3):
         wrong.add(other)
-    assert wrong.hope < 0.7
+    assert wrong.acceptance < 0.7
 
 
-@pytest.mark.parametrize(("hopes", "count"), [([0.0], 0), ([0.01] * 16, 0), ([0.99], MOST), ([0.3] * 16, 0)])
-def test_guesses_are_made_where_they_pay(hopes: list[float], count: int) -> None:
-    assert best_count(hopes, MOST) == count
+@pytest.mark.parametrize(
+    ("acceptances", "count"), [([0.0], 0), ([0.01] * 16, 0), ([0.99], MAX_GUESSES), ([0.3] * 16, 0)]
+)
+def test_guesses_are_made_where_they_pay(acceptances: list[float], count: int) -> None:
+    assert guesses_worth(acceptances, MAX_GUESSES) == count
 
 
 @pytest.fixture
@@ -97,8 +99,8 @@ def test_wrong_guesses_change_nothing_and_stay_within_the_longest_text(
     torch.manual_seed(0)
     sizes = {"vocab_size": len(tokenizer), "n_embd": 48, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
     model = GPT2LMHeadModel(GPT2Config(**sizes, n_positions=64, eos_token_id=1)).eval()  # it has 64 positions only
-    monkeypatch.setattr("evals.engines.live.generation.best_count", lambda _, most: most)
-    monkeypatch.setattr(Drafter, "guess", lambda _, count: [7] * count)
+    monkeypatch.setattr("evals.engines.live.generation.guesses_worth", lambda _, most: most)
+    monkeypatch.setattr(PromptLookup, "guess", lambda _, count: [7] * count)
     wanted = {"until": [], "max_gen_toks": 20, "do_sample": False}
     batch = [
         Instance(request_type="generate_until", doc={}, arguments=(prompt, dict(wanted)), idx=0, metadata=("t", 0, 1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from evals.engines.live.shared_attention import Pass, UnshareableError, attend, using
+from evals.engines.live.shared_attention import AttentionState, UnshareableError, attend, using
 
 HEADS, SHARED, DIM, PREFIX, LENGTH, BATCH = 4, 2, 8, 7, 5, 3
 
@@ -24,7 +24,7 @@ def module(layer: int = 0) -> Any:
 def test_a_joined_prefix_is_attention_over_both() -> None:
     q, k, v = tensors(BATCH, LENGTH)
     _, prefix_k, prefix_v = tensors(1, PREFIX)
-    with using(Pass(reach=PREFIX + LENGTH, prefix=[(prefix_k, prefix_v)])):
+    with using(AttentionState(reach=PREFIX + LENGTH, prefix=[(prefix_k, prefix_v)])):
         found, _ = attend(module(), q, k, v, None, scaling=0.3)
     whole_k = torch.cat([prefix_k.expand(BATCH, -1, -1, -1), k], 2)
     whole_v = torch.cat([prefix_v.expand(BATCH, -1, -1, -1), v], 2)
@@ -42,8 +42,8 @@ def test_pieces_of_a_row_are_attention_under_their_mask() -> None:
     own[4, 3] = False
     mask = torch.zeros(LENGTH, LENGTH).masked_fill_(~own, float("-inf"))[None, None]
     found = []
-    for how in ({"mask": mask}, {"pieces": ((slice(0, 2), None), (slice(2, LENGTH), mask[:, :, 2:, 2:]))}):
-        with using(Pass(PREFIX + LENGTH, [(prefix_k, prefix_v)], **how)):
+    for how in ({"mask": mask}, {"segments": ((slice(0, 2), None), (slice(2, LENGTH), mask[:, :, 2:, 2:]))}):
+        with using(AttentionState(PREFIX + LENGTH, [(prefix_k, prefix_v)], **how)):
             found.append(attend(module(), q, k, v, None)[0])
     torch.testing.assert_close(*found)
 
@@ -53,7 +53,7 @@ def test_pieces_of_a_row_are_attention_under_their_mask() -> None:
 )
 def test_what_cannot_be_shared_is_refused(options: dict[str, Any], why: str) -> None:
     q, k, v = tensors(1, LENGTH)
-    with using(Pass(reach=LENGTH)), pytest.raises(UnshareableError, match=why):
+    with using(AttentionState(reach=LENGTH)), pytest.raises(UnshareableError, match=why):
         attend(module(), q, k, v, None, **options)
     with pytest.raises(UnshareableError, match="outside"):
         attend(module(), q, k, v, None)
