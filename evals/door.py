@@ -86,7 +86,11 @@ def evaluate(
     )
     scored = _opened(model, tokenizer, settings)
     settings = _as_loaded(settings, scored.model)
-    results = ModelScorer(loaded, settings, kept).score(scored.model, scored.tokenizer)
+    training = scored.model.training
+    try:
+        results = ModelScorer(loaded, settings, kept).score(scored.model, scored.tokenizer)
+    finally:
+        scored.model.train(training)
     return EvaluationResult(run_document(loaded, results, scored, settings), results.answers)
 
 

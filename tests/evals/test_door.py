@@ -38,6 +38,7 @@ def test_a_model_in_memory_scores_like_its_folder_and_is_left_as_it_was(tiny_mod
     folder = tiny_models / "science"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", attn_implementation="eager")
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    model.train()
     before, config = dict(model.named_modules()), model.config
     scores = [
         evals.evaluate(one, suite="mini", tasks="mini_arc", limit=3, tokenizer=tokenizer, cache=tmp_path)
@@ -46,6 +47,7 @@ def test_a_model_in_memory_scores_like_its_folder_and_is_left_as_it_was(tiny_mod
     assert scores[0].answers.equals(scores[1].answers)
     assert scores[0].results["suite"] == scores[1].results["suite"]
     assert dict(model.named_modules()) == before
+    assert model.training
     assert model.config is config
     assert model.model.layers[0].self_attn.config is config
     assert list(tmp_path.glob("prompts-*.json"))

@@ -1,8 +1,8 @@
 """The lm-eval model that scores a live transformers model whose weights change between calls.
 
-What requests share is planned from their tokens alone (`prefix_tree`), once; weights are only met in the passes. No
-key, value or logit outlives a call, unless the caller says when the weights change: then stems are kept until it says
-so again. A model whose attention cannot be shared is scored by lm-eval's own HFLM instead.
+What requests share is planned from their tokens alone (`prefix_tree`), once; only passes read weights. No key, value or
+logit outlives a call, unless the caller says when the weights change: then the keys and values of prefixes stay until
+it says so again. A model whose attention cannot be shared is scored by lm-eval's own HFLM instead.
 """
 
 import logging
@@ -31,12 +31,12 @@ from evals.prompts.token_cache import TokenPair, Tokens, windows
 from evals.scores.results import Cost
 
 _log = logging.getLogger(__name__)
-_PLANS_KEPT = 256
+_MAX_PLANS = 256
 _T = TypeVar("_T")
 
 
 class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
-    """Scores whatever weights `model` holds at the time of the call.
+    """Scores the weights that `model` holds at the time of the call.
 
     Log-likelihoods and greedy texts are those of lm-eval's HFLM up to rounding.
 
@@ -72,13 +72,12 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._budget = budget_for(model, self.device)
         if batch_tokens is not None:
             self._budget = self._budget.with_tokens(batch_tokens)
-        self._rows = rows
-        self._stall_seconds = stall_seconds
+        self._rows, self._stall_seconds = rows, stall_seconds
         self._probed = False
         self._prefix_cache: PrefixCache | None = None
-        self._plain: Any = None
+        self._hflm: Any = None
         self.tokens = Tokens(tokenizer)
-        self._cut: dict[str, tuple[TokenPair, ...]] = {}
+        self._windows_by_text: dict[str, tuple[TokenPair, ...]] = {}
         self._plans: dict[tuple[int, ...], tuple[tuple[TokenPair, ...], Plan]] = {}
 
     @property
@@ -195,13 +194,13 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
                         return share(requests)
                 except UnshareableError as error:
                     self.fallback_reason = str(error)
-            return self._plainly(kind, requests, self.fallback_reason)
+            return self._answer_with_hflm(kind, requests, self.fallback_reason)
 
-    def _plainly(self, kind: str, requests: Sequence[Any], reason: str) -> list[Any]:
-        if self._plain is None:
+    def _answer_with_hflm(self, kind: str, requests: Sequence[Any], reason: str) -> list[Any]:
+        if self._hflm is None:
             _log.warning("scoring without sharing: %s", reason)
-            self._plain = stock_scorer(self.model, self.tokenizer, max_length=self.max_length)
-        return list(getattr(self._plain, kind)(list(requests), disable_tqdm=True))
+            self._hflm = stock_scorer(self.model, self.tokenizer, max_length=self.max_length)
+        return list(getattr(self._hflm, kind)(list(requests), disable_tqdm=True))
 
     def _score(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         return self._score_tokens(tuple(self.tokens.pair(*request.args) for request in requests))
@@ -212,9 +211,9 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return [sum(next(scores)[0] for _ in listed) for listed in cut]
 
     def _windows(self, text: str) -> tuple[TokenPair, ...]:
-        if text not in self._cut:
-            self._cut[text] = windows(self.tokens.text(text), self.prefix_token_id, self.max_length)
-        return self._cut[text]
+        if text not in self._windows_by_text:
+            self._windows_by_text[text] = windows(self.tokens.text(text), self.prefix_token_id, self.max_length)
+        return self._windows_by_text[text]
 
     def _score_tokens(self, requests: tuple[TokenPair, ...]) -> list[tuple[float, bool]]:
         if not requests:
@@ -233,7 +232,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """Return the plan for `requests`; they are kept, and known again by identity without a look inside."""
         key = tuple(map(id, requests))
         if key not in self._plans:
-            while len(self._plans) >= _PLANS_KEPT:
+            while len(self._plans) >= _MAX_PLANS:
                 del self._plans[next(iter(self._plans))]
             try:
                 self._plans[key] = requests, build_plan(requests, self.max_length, self._budget)
@@ -262,7 +261,7 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         settings = normalize_gen_kwargs(dict(requests[0].args[1]), self.max_gen_toks)
         if is_greedy(self.model, settings):
             return self._run("generate_until", requests, partial(self._generate_greedily, settings))
-        return self._plainly("generate_until", requests, "a task samples, searches beams or penalises")
+        return self._answer_with_hflm("generate_until", requests, "a task samples, searches beams or penalises")
 
     def _generate_greedily(self, settings: Mapping[str, Any], requests: Sequence[Any]) -> list[str]:
         longest = int(settings["max_gen_toks"])
@@ -291,12 +290,11 @@ class LiveScorer(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return [self._text(tokens, stops) for tokens in generated]
 
     def _ending(self, stops: Sequence[str], longest: int) -> Ending:
-        listed = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        listed = self.eot_token_id if listed is None else listed
-        tokens = frozenset(listed if isinstance(listed, list | tuple) else [listed])
+        own = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        tokens = frozenset(own if isinstance(own, list | tuple) else [self.eot_token_id if own is None else own])
         window = 4 + max((len(self.tokens.stop(stop)) for stop in stops), default=0)
         return Ending(tokens, tuple(stop for stop in stops if stop), longest, self.tokenizer.decode, window)
 
     def _text(self, tokens: Sequence[int], stops: list[str]) -> str:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return str(postprocess_generated_text(generation=text, stop=stops, think_end_token=None))
+        return str(postprocess_generated_text(text, stops, None))
