@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.cache.disk_cache import DiskCache
-from evals.errors import EvalError, TaskError
+from evals.errors import EvalError, TaskError, reason
 from evals.lm_eval_files.run_document import ScoredModel, run_document
 from evals.model_scorer import ModelScorer, ScoringSettings, choose_tasks, load_chosen
 
@@ -120,8 +120,7 @@ def _opened(model: Any, tokenizer: Any, settings: ScoringSettings) -> ScoredMode
         own = AutoTokenizer.from_pretrained(str(model)) if tokenizer is None else tokenizer
     except (OSError, ValueError, AttributeError, RuntimeError) as error:
         raise EvalError(
-            f"model: must be a folder or hub id that transformers opens, got {str(model)!r}: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"model: must be a folder or hub id that transformers opens, got {str(model)!r}: {reason(error)}"
         ) from error
     return ScoredModel(str(model), loaded, own, {})
 

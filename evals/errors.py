@@ -42,6 +42,11 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return named or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
+def reason(error: BaseException) -> str:
+    """Return a library's error as ``Type: first line of its message``."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x' or 'y'?`` for the names closest to `name`, or an empty string."""
     close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)

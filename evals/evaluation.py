@@ -104,8 +104,8 @@ class Evaluation:
         chat = chat_renderer(tokenizer) if apply_chat_template else None
         prompting = Prompting(chat, system_instruction, fewshot_as_multiturn)
         by_leaf, apart = _per_leaf(questions), _per_leaf(keep_apart)
-        if strangers := set(by_leaf) - {loaded.name for loaded in tasks}:
-            raise TaskError(f"questions: must belong to the loaded tasks, got {', '.join(sorted(strangers))}")
+        if unknown_leaves := set(by_leaf) - {loaded.name for loaded in tasks}:
+            raise TaskError(f"questions: must belong to the loaded tasks, got {', '.join(sorted(unknown_leaves))}")
 
         def make() -> tuple[QuestionRequests, ...]:
             with lm_eval_random_state():
@@ -125,7 +125,7 @@ class Evaluation:
         flags = [metrics, renderer, system_instruction, fewshot_as_multiturn]
         key = [[_identity(loaded) for loaded in used], _sorted_rows(questions), _sorted_rows(keep_apart), flags]
         names = {loaded.name: loaded for loaded in tasks}
-        asked = kept.remember("prompts", key, make, requests_to_json, lambda told: requests_from_json(told, names))
+        asked = kept.remember("prompts", key, make, requests_to_json, lambda value: requests_from_json(value, names))
         built = cls(asked, tasks, lambda by: _tokens_of(asked, by, cache, key))
         return built.tokenised_by(tokenizer)
 
@@ -174,7 +174,7 @@ def _sorted_rows(questions: Sequence[Question]) -> list[tuple[object, ...]]:
 
 
 def _tokens_of(asked: Sequence[QuestionRequests], tokenizer: Any, kept: DiskCache, prompts: Any) -> Tokens | None:
-    """Return the tokens of all requests; None for a tokenizer that cannot be told from another."""
+    """Return the tokens of all requests; None for a tokenizer without a key of its own."""
     name = tokenizer_key(tokenizer)
     if name is None:
         return None
@@ -189,7 +189,7 @@ def _tokens_of(asked: Sequence[QuestionRequests], tokenizer: Any, kept: DiskCach
         return tokens
 
     return kept.remember(
-        "tokens", [prompts, name], make, Tokens.to_json, lambda told: Tokens.from_json(tokenizer, told)
+        "tokens", [prompts, name], make, Tokens.to_json, lambda value: Tokens.from_json(tokenizer, value)
     )
 
 

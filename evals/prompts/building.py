@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evals.errors import DataError, EvalError
+from evals.errors import DataError, EvalError, reason
 from evals.prompts.requests import QuestionRequests
 from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS
 from evals.tasks.loading import LoadedTask
@@ -74,10 +74,9 @@ def build_leaf(
             except EvalError:
                 raise
             except Exception as error:  # lm-eval's templates are code: a row that they do not fit fails in any way
-                told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                 raise DataError(
                     f"{loaded.name}: row {question.index + 1} of {question.split}: must fit the task's template, got "
-                    f"{told[:200]}; mend or replace the row"
+                    f"{reason(error)[:200]}; mend or replace the row"
                 ) from error
     return asked
 

@@ -78,9 +78,9 @@ class Suite:
             TaskError: One of them is not the suite's, or there is none.
         """
         known = [spec.task for spec in self.tasks]
-        strangers = [name for name in tasks if name not in known]
-        if strangers or not tasks:
-            got = ", ".join(strangers) or "none"
+        unknown = [name for name in tasks if name not in known]
+        if unknown or not tasks:
+            got = ", ".join(unknown) or "none"
             raise TaskError(f"suite {self.name}: tasks must be among {', '.join(known)}, got {got}")
         kept = {
             category: tuple(label for label in labels if label in tasks) for category, labels in self.categories.items()

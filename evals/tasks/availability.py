@@ -1,4 +1,4 @@
-"""Which tasks of a list have their data: all that is missing is said at once, or left out when that is wanted."""
+"""Which tasks of a list have their data: one error names all that is missing, or they are left out on request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

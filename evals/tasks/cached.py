@@ -1,7 +1,7 @@
-"""Tasks known from an earlier start: what they are called and measured by stands on disk, their rows are opened late.
+"""Tasks from the disk cache: names and metrics are read from it, and the tasks themselves are opened late.
 
-lm-eval, its data sets and its templates cost a study's start most of its time; prompts and tokens that are kept make
-them needless until the first answers are judged. What was kept holds as long as every file behind it is unchanged.
+lm-eval, its data sets and its templates take most of a study's start; cached prompts and tokens make them needless
+until the first answers are judged. An entry holds as long as every file behind it is unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ def remembered_tasks(
 ) -> tuple[LoadedTask, ...]:
     """Load tasks as `load_tasks` does, or take what an earlier start kept and open the tasks when they are needed.
 
-    Tasks whose rows come from the hub are always opened: only then can be told what they hold, and whether prompts
-    and tokens that were kept are theirs.
+    Tasks whose rows come from the hub are always opened: only then is known what they hold, and whether
+    cached prompts and tokens are theirs.
 
     Raises:
         TaskError: As `load_tasks`.

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from evals.errors import DataError, TaskError
+from evals.errors import DataError, TaskError, reason
 from evals.tasks import local_data
 from evals.tasks.index import find_files, lm_eval_folder, read_yaml
 from evals.tasks.lm_eval_setup import LM_EVAL_SEEDS, ask_hub, find_punkt, is_offline, lm_eval_random_state, offline
@@ -182,7 +182,7 @@ def _load(spec: TaskSpec, files: dict[str, Path], data: Path | None, place: str)
         from datasets.utils.logging import CRITICAL, set_verbosity
         from lm_eval.tasks import TaskManager
 
-        set_verbosity(CRITICAL)  # its faults are told by ours
+        set_verbosity(CRITICAL)  # our own messages tell its faults
         disable_progress_bars()  # they stand between the lines of a terminal; downloads keep theirs
 
         documents = {name: _wrapper(path) for name, path in files.items()}
@@ -207,20 +207,19 @@ def _open(spec: TaskSpec, manager: Any, data: Path | None, place: str) -> list[L
     try:
         opened = manager.load([spec.task])
     except Exception as error:  # lm-eval, datasets and jinja2 raise their own, unrelated types here
-        told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         if local_data.is_schema_failure(error):
             where = "the hub's data" if data is None else f"the files below {data}"
             raise DataError(
-                f"{place}: rows must have the columns that the task's template reads, got {told}; compare {where} "
-                "with the hub's schema of that data set"
+                f"{place}: rows must have the columns that the task's template reads, got {reason(error)}; "
+                f"compare {where} with the hub's schema of that data set"
             ) from error
         if local_data.is_hub_failure(error):
             raise DataError(
-                f"{place}: its data set must come from the hub, got {told}; give a folder with its files (--data DIR) "
-                "or connect"
+                f"{place}: its data set must come from the hub, got {reason(error)}; "
+                "give a folder with its files (--data DIR) or connect"
             ) from error
         if local_data.is_data_failure(error):
-            raise DataError(f"{place}: its data must load, got {told}; mend or replace the files") from error
+            raise DataError(f"{place}: its data must load, got {reason(error)}; mend or replace the files") from error
         raise
     group = opened.get("groups", {}).get(spec.task)
     return [_loaded(spec, task, group, place) for task in opened["tasks"].values()]

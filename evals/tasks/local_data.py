@@ -94,8 +94,10 @@ def _check_rows(file: Path, place: str, name: str) -> int:
             row = _row(line, fault)
             missing = sorted(set(columns) - set(row)) if count else []
             if missing:
-                told = ascii(", ".join(missing)[:80])[1:-1]
-                raise DataError(f"{fault} with the columns of line 1, got none called {told}; mend or replace the file")
+                names = ascii(", ".join(missing)[:80])[1:-1]
+                raise DataError(
+                    f"{fault} with the columns of line 1, got none called {names}; mend or replace the file"
+                )
             for column, value in row.items():
                 kind = _kind(value)
                 known = columns.setdefault(column, kind)

@@ -99,7 +99,7 @@ class PassRunner:
         return [(float(total), bool(alike)) for total, alike in zip(totals, greedy, strict=True)]
 
     def _stem(self, whole: PlannedPass, totals: Any, greedy: Any) -> KeyValues:
-        """Return the keys and values of a stem, from the place on where it is known; its last token may be read."""
+        """Return the keys and values of a prefix, of which only what is not cached is run."""
         tokens, state = whole.ids[0], AttentionState(whole.ids.shape[1], captured=[])
         known, layers = self._cached(tokens)
         known = min(known, len(tokens) - bool(len(whole.needed)))
@@ -114,7 +114,7 @@ class PassRunner:
         return layers
 
     def _stem_and_branches(self, whole: PlannedPass, totals: Any, greedy: Any) -> None:
-        """Run a stem, from the place on where it is known, and what hangs on it."""
+        """Run a stem, without its cached beginning, and the continuations behind it."""
         known, layers = self._cached(whole.ids[0, : whole.stem - 1])
         rest, prefix = whole.after(known), continued(layers, known, []) if known else None
         captured: KeyValues | None = None if self._prefix_cache is None else []

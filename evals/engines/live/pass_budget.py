@@ -13,14 +13,14 @@ CPU_TOKENS = 2048
 MOST_TOKENS = 16_384
 _LEAST_TOKENS = 256
 LARGEST_KEPT = 31 << 20
-"""A little below the largest block, 32 MiB, that glibc's allocator can be taught to keep."""
+"""A little below the largest block, 32 MiB, up to which glibc's allocator can be made to keep blocks."""
 _SHARE = 0.5
 _KEYS = 2048
 """So many keys per query are reckoned with where attention scores are held in memory."""
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """On a CPU, teach glibc's allocator to keep blocks of activations that are freed, instead of giving them back.
+    """On a CPU, make glibc's allocator keep freed blocks of activations, instead of giving them back to the system.
 
     It gives back whatever is more than twice the largest block that it ever took from the system on its own and got
     freed. Passes free several blocks of a few MiB in every layer, and to take them anew means a page fault per 4 KiB:
