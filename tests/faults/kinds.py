@@ -13,78 +13,10 @@ from hypothesis import strategies as st
 from experiments.cli import app
 from experiments.exit_codes import explained
 from tests.faults.mutations import as_json, as_yaml, bomb, hostile_text, mutated, nested, scarred
+from tests.faults.valid_documents import ADAPTERS, ARC_ROW, CARD_DOCUMENTS, GSM_ROW, RECIPES, STAGES, STUDIES
 from tests.merge.parents import CONFIG, tensors_of, write_family
 
 CARDS = Path(__file__).resolve().parent.parent / "experiments" / "reproduce" / "card" / "cards"
-_PAIR = [{"model": "a", "parameters": {"weight": 0.6, "density": 0.5}}, {"model": "b", "parameters": {"weight": 0.4}}]
-RECIPES: tuple[Any, ...] = (
-    {"merge_method": "ties", "base_model": "base", "models": _PAIR, "parameters": {"normalize": True, "density": 0.7}},
-    {"merge_method": "dare_ties", "base_model": "base", "models": _PAIR, "dtype": "bfloat16", "out_dtype": "float32"},
-    {
-        "merge_method": "slerp",
-        "base_model": "a",
-        "slices": [{"sources": [{"model": "a", "layer_range": [0, 2]}, {"model": "b", "layer_range": [0, 2]}]}],
-        "parameters": {"t": [{"filter": "self_attn", "value": [0, 0.5, 1]}, {"value": 0.5}]},
-    },
-    {
-        "merge_method": "passthrough",
-        "slices": [
-            {"sources": [{"model": "a", "layer_range": [0, 2]}]},
-            {"sources": [{"model": "b+lora", "layer_range": [1, 2], "parameters": {"scale": 0.0}}]},
-        ],
-    },
-    {
-        "merge_method": "linear",
-        "modules": {"text": {"models": _PAIR[:1]}},
-        "parameters": {"weight": 1.0},
-        "chat_template": "chatml",
-    },
-)
-STAGES: tuple[Any, ...] = (
-    [
-        {"name": "first", "merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": 1.0}}]},
-        {"merge_method": "slerp", "base_model": "b", "models": [{"model": "first"}], "parameters": {"t": 0.3}},
-    ],
-)
-_WEIGHT = {"low": 0.0, "high": 1.0}
-STUDIES: tuple[Any, ...] = (
-    {
-        "study": "fuzz",
-        "families": {
-            "ties": {
-                "merge_method": {"choices": ["ties", "dare_ties"]},
-                "base_model": "base",
-                "models": [{"model": "a", "parameters": {"weight": _WEIGHT, "density": {"choices": [0.3, 0.5]}}},
-                           {"model": "b", "parameters": {"weight": {**_WEIGHT, "step": 0.1}, "density": 0.5}}],
-            },
-            "stack": {
-                "merge_method": "passthrough",
-                "slices": [{"repeat": {"low": 0, "high": 2, "int": True}, "order": _WEIGHT,
-                            "sources": [{"model": {"choices": ["a", "b"]},
-                                         "layer_range": {"start": {"low": 0, "high": 1, "int": True}, "length": 1}}]},
-                           {"sources": [{"model": "a", "layer_range": [0, {"low": 1, "high": 2, "int": True}]}]}],
-            },
-        },
-        "baselines": {"known": RECIPES[2]},
-        "evaluate": {
-            "tasks": [{"task": "mini_arc", "metric": "acc", "num_fewshot": 0, "weight": 1.0}, {"task": "mini_gsm8k"}],
-            "questions": {"search": 10, "selection": "all", "test": {"mini_arc": 4, "mini_gsm8k": 4}},
-            "data": "hub",
-        },
-        "search": {"sampler": "tpe", "trials": 5, "seed": 1, "race_level": 0.05, "sampler_args": {"multivariate": 1}},
-        "constraints": {"mini_arc/acc": {"at_least": "0.9 of base"}},
-        "store": "sqlite:///study.db",
-        "tracking": {"mlflow": None},
-    },
-    {
-        "study": "slerp",
-        "families": {"slerp": {"merge_method": "slerp", "base_model": "a", "models": [{"model": "b"}],
-                               "parameters": {"t": [{"filter": "mlp", "value": {**_WEIGHT, "gradient": 3}},
-                                                    {"value": {"low": 0.1, "high": 0.9, "name": "t"}}]}}},
-        "evaluate": {"suite": "mini"},
-        "search": {"max_hours": 0.5, "objective": "pareto", "patience": 4, "workers": 2, "warm_start": []},
-    },
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,34 +117,12 @@ def _as_card(document: Any) -> str:
     )
 
 
-_HUB = {"merge_method": "ties", "base_model": "org/base", "models": [{"model": "org/a", "parameters": {"weight": 0.5,
-        "density": 0.5}}, {"model": "org/b", "parameters": {"weight": [0, 1], "density": 0.5}}]}  # fmt: skip
-_RESULT = {
-    "task": {"type": "text-generation"},
-    "dataset": {"name": "ARC (25-Shot)", "type": "ai2_arc", "args": {"num_few_shot": 25}},
-    "metrics": [{"type": "acc_norm", "value": 62.6, "name": "normalized accuracy"}],
-}
-CARD_DOCUMENTS: tuple[Any, ...] = (
-    {
-        "front": {"base_model": ["org/a", "org/b"], "model-index": [{"name": "card", "results": [_RESULT]}]},
-        "recipe": _HUB,
-        "table": [["task", "ours", "org/a"], ["MMLU", "60.1", "59.0"], ["GSM8K", 55.5, "1e400"], ["Average", "58", ""]],
-    },
-)
-
-
 def _adapter(home: Path, raw: bytes) -> tuple[Any, list[str]]:
     (home / "models" / "lora" / "adapter_config.json").write_bytes(raw)
     document = {"merge_method": "passthrough", "models": [{"model": "base+lora"}]}
     (home / "recipe.yaml").write_text(as_yaml(document))
     models = ["--models-root", str(home / "models")]
     return app, ["merge", str(home / "recipe.yaml"), str(home / "out"), *models, "--quiet"]
-
-
-ADAPTERS: tuple[Any, ...] = (
-    {"peft_type": "LORA", "r": 3, "lora_alpha": 6, "target_modules": ["q_proj"], "bias": "none", "use_rslora": True,
-     "alpha_pattern": {"q_proj": 2.5, r".*\.1\.self_attn": 4}, "fan_in_fan_out": False, "use_dora": False},
-)  # fmt: skip
 
 
 def _weights(home: Path, raw: bytes) -> tuple[Any, list[str]]:
@@ -326,19 +236,10 @@ def _model_files() -> st.SearchStrategy[tuple[str, bytes]]:
     return st.one_of(files[0], *files)
 
 
-_ARC: dict[str, Any] = {
-    "id": "x1",
-    "question": "Why is the sky blue?",
-    "choices": {"text": ["light", "dust", "sea", "paint"], "label": ["A", "B", "C", "D"]},
-    "answerKey": "A",
-}
-_GSM: dict[str, Any] = {"question": "What is 2 + 3?", "answer": "2 + 3 = <<2+3=5>>5\n#### 5"}
-
-
 @st.composite
 def _row_files(draw: st.DrawFn) -> tuple[str, bytes]:
     task = draw(st.sampled_from(("arc_easy", "gsm8k")))
-    row = {"arc_easy": _ARC, "gsm8k": _GSM}[task]
+    row = {"arc_easy": ARC_ROW, "gsm8k": GSM_ROW}[task]
     lines = [json.dumps({**row, "question": f"{row['question']} {number}"}).encode() for number in range(6)]
     hostile = hostile_text([row], as_json, ["[" * 3000 + "]" * 3000, "{}", "null", "[]"])
     for _ in range(draw(st.integers(1, 2))):
@@ -365,7 +266,7 @@ def _use_rows(data: Path, task: str) -> None:
 
 
 def _data(home: Path) -> None:
-    for task, row in (("arc_easy", _ARC), ("gsm8k", _GSM)):
+    for task, row in (("arc_easy", ARC_ROW), ("gsm8k", GSM_ROW)):
         (home / "data" / task).mkdir(parents=True)
         rows = [json.dumps({**row, "question": f"{row['question']} train {n}"}) for n in range(5)]
         for split in ("train", "validation"):
@@ -399,7 +300,7 @@ _STUDIES = hostile_text(STUDIES, as_yaml, _yaml_texts())
 _RECIPES = hostile_text((*RECIPES, *STAGES), _as_stages, _yaml_texts())
 _ADAPTERS = hostile_text(ADAPTERS, as_json, ("[" * 3000,))
 
-_ARC_ROWS = ("arc_easy", json.dumps(_ARC).encode())
+_ARC_ROWS = ("arc_easy", json.dumps(ARC_ROW).encode())
 
 KINDS = (
     Kind("study", _STUDIES, ("study.yaml",), _nothing, _study, 25, as_yaml(STUDIES[0]).encode()),
