@@ -58,8 +58,8 @@ HOOKS = (
     Hook("told, not stored", "search.storage.store", "Store.tell"),
     Hook("verdict", "search.verdict.conclusion", "Conclusion.verdict", ends=False),
     Hook("verdict", "experiments.study_folder.folder", "FolderWriter.finished", begins=False),
-    Hook("mlflow", "experiments.tracking", "MlflowMirror.log_trial"),
-    Hook("mlflow", "experiments.tracking", "MlflowMirror.log_verdict"),
+    Hook("mlflow", "experiments.tracking.mirror", "MlflowMirror.log_trial"),
+    Hook("mlflow", "experiments.tracking.mirror", "MlflowMirror.log_verdict"),
     Hook("report", "experiments.report.page", "write_report"),
     Hook("export", "experiments.release.export", "export_winner"),
 )
