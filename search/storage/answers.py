@@ -81,7 +81,8 @@ class AnswerTable:
                     f"store: table {TABLE.name}: must hold a record of trial {number}, has none; restore the database "
                     "from a copy"
                 )
-        return [json.loads(texts[ids[n]]) if n in ids else attribute for n, attribute in attributes.items()]
+        numbers = [trial.number for trial in trials]
+        return [json.loads(texts[ids[n]]) if n in ids else attributes[n] for n in numbers]
 
     def _texts(self, ids: Sequence[int]) -> dict[int, str]:
         if self._engine is None or not ids:
