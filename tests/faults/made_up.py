@@ -17,8 +17,8 @@ from search.workers.pool import OpenScorer, Pool
 from search.workers.time_limit import TimeLimit
 from tests.faults.forks import context
 from tests.search.fake import FakeResources, fake_study
+from tests.search.loop.test_run import skilled
 from tests.search.recorder import Recorder
-from tests.search.test_run import skilled
 
 ACC = Objective((Term("t", "acc", 1.0, True),))
 

@@ -17,8 +17,8 @@ from search.workers.pool import Outcome, Pool
 from tests.faults.made_up import ACC, lead
 from tests.faults.question_log import Asked, QuestionLog, read_log
 from tests.search.fake import FakeResources, fake_study
+from tests.search.loop.test_run import skilled
 from tests.search.recorder import Recorder
-from tests.search.test_run import skilled
 
 PER_JOB = 2
 """Kills of one job at most: the third one fails it, as it should."""

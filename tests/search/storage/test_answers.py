@@ -14,7 +14,7 @@ from search.storage.answers import AnswerTable
 from search.storage.codec import RECORD
 from search.storage.store import Store
 from tests.search.fake import FakeResources, fake_study, run_fake
-from tests.search.test_run import ACC, skilled
+from tests.search.loop.test_run import ACC, skilled
 
 TIMES = ("started", "ended", "seconds", "cost")
 

@@ -9,7 +9,7 @@ from search.errors import SearchStoppedError, StoreError
 from search.storage.store import Store
 from search.study.study import LoadedStudy
 from tests.search.fake import FakeResources, fake_study, run_fake, weights_of
-from tests.search.test_run import ACC, skilled
+from tests.search.loop.test_run import ACC, skilled
 
 
 def merges_are_bad(recipe: Any, seed: int, question: Any) -> dict[str, float]:

@@ -108,8 +108,8 @@ def test_candidates_that_fail_alike_stop_the_search_and_keep_what_was_finished(
 
     score = CandidateScorer.score
 
-    def failing(judge: CandidateScorer, recipe: Any, part: Any, rivals: Any = None, **more: Any) -> Any:
-        return score(judge, recipe, part, **more) if rivals is None else Failed("logits are NaN", "ScoringError")
+    def failing(scorer: CandidateScorer, job: Any, between: Any = None) -> Any:
+        return score(scorer, job, between) if job.rivals is None else Failed("logits are NaN", "ScoringError")
 
     monkeypatch.setattr(CandidateScorer, "score", failing)
     recorder = Recorder()
