@@ -11,6 +11,12 @@ prefix_cache      keys and values of prefixes that later calls with the same wei
 generation        continues prompts greedily, many at a time
 kv_slots          keys and values of the texts being generated
 prompt_lookup     guesses a text's next tokens from its past, so that one pass checks several
+backward          the same passes, differentiable: an objective of log-likelihoods and its gradient by the weights
+packed_row        all passes of a plan side by side, so that a backward pass meets each weight once
+packed_attention  the attention of such a row, with its exact gradient
+token_likelihood  log-probabilities of tokens and their gradient, some rows of logits at a time
+weight_products   hands over the gradients of weights one at a time, or their products with low-rank matrices
+layer_checkpoints what a backward pass keeps, and layers that keep their inputs only
 shared_attention  the attention of all these passes, registered with transformers
 fused_attention   torch's fused attention with its normaliser, forward and backward, and the formula
 onednn_linear     matrix products through oneDNN where that is faster

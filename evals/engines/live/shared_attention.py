@@ -7,15 +7,16 @@ computed apart and joined by their normalisers (`fused_attention`). Source for s
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from evals.engines.live.fused_attention import attention, join
+from evals.engines.live.packed_attention import Parts, packed_attention
 
 NAME = "mergesearch_shared"
 """Under this name the attention function is registered with transformers."""
@@ -50,6 +51,7 @@ class AttentionState:
         captured: Collects the rows' own keys and values per layer; None to let them go.
         slots: Keys and values of texts that are being generated; `mask` says which of them are attended to.
         segments: The only row's parts, in place of its mask.
+        parts: Who attends to whom in the only row, prefixes included; differentiable, and in place of all the above.
         layers_seen: Layers that have attended in this pass.
     """
 
@@ -60,6 +62,7 @@ class AttentionState:
     captured: KeyValues | None = None
     slots: SlotWriter | None = None
     segments: tuple[Segment, ...] = ()
+    parts: Parts | None = None
     layers_seen: set[int] = field(default_factory=set)
 
 
@@ -91,6 +94,14 @@ def using(state: AttentionState) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def once_more() -> AbstractContextManager[None]:
+    """Return a context in which layers of the current pass are run again, on any thread."""
+    state = _current.get()
+    if state is None:
+        raise UnshareableError("its attention is computed outside of a scoring pass")
+    return using(replace(state, layers_seen=set()))
 
 
 def register() -> None:
@@ -132,6 +143,8 @@ def attend(
     if layer < 0 or layer in state.layers_seen:
         raise UnshareableError("its layers do not number their attention, or compute it twice")
     state.layers_seen.add(layer)
+    if state.parts is not None:
+        return packed_attention(query, key, value, state.parts, scaling).transpose(1, 2), None
     if state.captured is not None:
         state.captured.append((key, value))
     if state.slots is not None:
