@@ -21,6 +21,9 @@ NAMED = ("baseline", "trial", "told, not stored", "finalists", "test", "verdict"
 """Phases that the table of kills must cover evenly."""
 OTHERS = ("ask", "mlflow", "report")
 PHASES = (*NAMED, *OTHERS)
+SCORING = ("baseline", "trial", "finalists", "test")
+ASKING = 0.75
+"""Share of the kills in these that come after the first question; the rest fall into merging and before it."""
 LATE = "late"
 """File that a process leaves which was killed at the very end of its phase."""
 LONGEST = 600.0
@@ -73,11 +76,13 @@ class Kill:
         phase: The phase.
         turn: Which of its times, counted from 1.
         delay: Seconds from its beginning; where it is over sooner, the kill comes at its end.
+        asking: The seconds count from the first question that is asked in it, if any is.
     """
 
     phase: str
     turn: int
     delay: float
+    asking: bool = False
 
 
 @dataclass
@@ -88,6 +93,7 @@ class Stopwatch:
     notes: Path
     begun: dict[str, float] = field(default_factory=dict)
     count: int = 0
+    lit: bool = False
 
     def begin(self, phase: str) -> None:
         """Start the fuse if this is the phase and the turn."""
@@ -95,8 +101,19 @@ class Stopwatch:
         if self.kill is None or phase != self.kill.phase:
             return
         self.count += 1
-        if self.count == self.kill.turn:
-            threading.Thread(target=self._fuse, args=(self.kill.delay,), daemon=True).start()
+        if self.count == self.kill.turn and not self.kill.asking:
+            self.light()
+
+    def asks(self) -> None:
+        """Hear of a block of questions that is about to be asked."""
+        if self.kill is not None and self.kill.asking and self.count == self.kill.turn and not self.lit:
+            self.light()
+
+    def light(self) -> None:
+        """Light the fuse."""
+        self.lit = True
+        delay = 0.0 if self.kill is None else self.kill.delay
+        threading.Thread(target=self._fuse, args=(delay,), daemon=True).start()
 
     def end(self, phase: str) -> None:
         """Kill the process at the latest now if this is the phase and the turn; note the seconds that it took."""
@@ -123,7 +140,7 @@ def command(words: list[str], home: Path, run: int, kill: Kill | None) -> None:
     os.dup2(log, 2)
     sys.setswitchinterval(0.0002)  # the fuse's thread waits for its turn no longer than that
     stopwatch = Stopwatch(kill, home / "phases.txt")
-    log_questions(QuestionLog(home / "questions.jsonl", run))
+    log_questions(QuestionLog(home / "questions.jsonl", run, heard=stopwatch.asks))
     for hook in HOOKS:
         put(hook, stopwatch)
     from experiments.cli import main
@@ -183,7 +200,8 @@ class Commands:
         """Run a command that is killed inside a phase; tell whether it was before the phase's end, None if never."""
         late = self.home / LATE
         late.unlink(missing_ok=True)
-        code = self._process(words, Kill(phase, turn, self.chance.random() * median(self.seconds[phase])))
+        delay, asking = self.chance.random() * median(self.seconds[phase]), self.chance.random() < ASKING
+        code = self._process(words, Kill(phase, turn, delay, asking and phase in SCORING))
         assert code in (0, -signal.SIGKILL), (self.home / "log.txt").read_text()
         return None if code == 0 else not late.exists()
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class QuestionLog:
     path: Path
     run: int = 1
     job: Any = None
+    heard: Callable[[], None] = lambda: None
     handle: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +54,7 @@ class QuestionLog:
         names = [question.id for question in questions]
         line = json.dumps({**facts, "digest": self.job.digest(), "questions": names})
         os.write(self.handle, f"\n{line}\n".encode())
+        self.heard()
 
 
 def log_questions(log: QuestionLog) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 
 from search.workers.pool import Outcome, Pool
 from tests.faults.made_up import ACC, lead
-from tests.faults.question_log import Asked, QuestionLog, read_log
+from tests.faults.question_log import QuestionLog, read_log
 from tests.search.fake import FakeResources, fake_study
 from tests.search.loop.test_run import skilled
 from tests.search.recorder import Recorder
 
-PER_JOB = 2
-"""Kills of one job at most: the third one fails it, as it should."""
+FRESH = 12
+"""Questions that a scorer has asked of its job at most when it is lost, so that it still has that job."""
 ROOM = 64 << 20
 """Bytes that a scorer may still take while its memory is scarce."""
 
@@ -113,19 +113,19 @@ class Killer(threading.Thread):
         """Send signals until there were enough."""
         while len(self.hit) < self.wanted and not self.over.wait(self.pause * self.chance.random()):
             blocks = read_log(self.log)
-            at_work = {block.pid: block for block in blocks[-3:] if block.pid not in self.hit}
-            if at_work:
-                self._send(self.chance.choice(list(at_work.values())), blocks)
+            counts = Counter((block.pid, block.key) for block in blocks)
+            lost = {block.key for block in blocks if block.pid in self.hit}
+            at_work = {block.pid for block in blocks[-3:] if counts[block.pid, block.key] <= FRESH}
+            again = {block.pid for block in blocks[-3:] if block.key in lost}  # the third loss would fail the job
+            if victims := sorted(at_work - again - self.hit):
+                self._send(self.chance.choice(victims))
 
-    def _send(self, victim: Asked, blocks: list[Asked]) -> None:
-        losses = {block.pid for block in blocks if block.key == victim.key} & self.hit
-        if len(losses) >= PER_JOB:
-            return
+    def _send(self, pid: int) -> None:
         try:
-            os.kill(victim.pid, self.sent)
+            os.kill(pid, self.sent)
         except ProcessLookupError:
             return
-        self.hit.add(victim.pid)
+        self.hit.add(pid)
 
 
 @dataclass(frozen=True)

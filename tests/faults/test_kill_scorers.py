@@ -79,8 +79,9 @@ def test_processes_that_run_out_of_memory(tmp_path: Path, record_property: Recor
     held(Losses(len(scarce), len(scarce)), 1, record_property, "processes of this host out of memory")
 
 
-def test_actors_that_are_killed(tmp_path: Path, record_property: Record) -> None:
+def test_actors_that_are_killed(tmp_path: Path, record_property: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: mergesearch[ray]")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default Ray's processes give way to all others
     wanted, lines = max(1, KILLS // 3), list[str]()
     study = MadeUp(settings(8 + 4 * wanted), tmp_path / "questions.jsonl", seconds=0.02)
     killer = Killer(study.log, wanted, random.Random(SEED), pause=2.0)
