@@ -46,15 +46,20 @@ def fast_products(model: torch.nn.Module) -> Iterator[None]:
 
     The layers come back afterwards. Inside, hooks on them are not called.
     """
-    named = list(model.named_modules(remove_duplicate=False)) if prefers_onednn() else []
-    layers = [(name, module) for name, module in named if type(module) is torch.nn.Linear and _fits(module)]
-    for name, layer in layers:
-        model.set_submodule(name, OneDnnLinear(layer))
+    parents = list(model.modules()) if prefers_onednn() else []
+    layers = [
+        (parent, name, child)
+        for parent in parents
+        for name, child in parent.named_children()
+        if type(child) is torch.nn.Linear and _fits(child)
+    ]
+    for parent, name, layer in layers:
+        setattr(parent, name, OneDnnLinear(layer))
     try:
         yield
     finally:
-        for name, layer in layers:
-            model.set_submodule(name, layer)
+        for parent, name, layer in layers:
+            setattr(parent, name, layer)
 
 
 def _fits(layer: torch.nn.Linear) -> bool:
