@@ -15,7 +15,7 @@ A step stops at the end of the legal interval; there the difference is one-sided
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -34,6 +34,9 @@ SHORTER = 2.0**-4
 """By which a step is shortened where the method refuses both of its ends..."""
 ATTEMPTS = 6
 """...at most so often, less one."""
+
+HELD = 1 << 30
+"""Bytes of random numbers that the kernels of one tensor may hold together, where they are made for each."""
 
 
 class Difference(NamedTuple):
@@ -114,20 +117,39 @@ def slopes(
     """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sides that nobody asked to merge
-        return {argument: _slope(method, inputs, projection, argument) for argument in arguments}
+        found: dict[Argument, float] = {}
+        for group in _together(method, inputs, list(arguments)):
+            sides = {argument: difference(method, argument, inputs.size) for argument in group}
+            kernels = {argument: _kernels(two, inputs) for argument, two in sides.items() if two.distance}
+            projection.prepare([kernel for two in kernels.values() for kernel in two])
+            for argument, two in sides.items():
+                moved = kernels.get(argument)
+                found[argument] = 0.0 if moved is None else _slope(method, inputs, projection, argument, two, moved)
+        return found
 
 
-def _slope(method: AbstractMethod, inputs: TensorInputs, projection: AbstractProjection, argument: Argument) -> float:
-    sides = difference(method, argument, inputs.size)
-    if not sides.distance:
-        return 0.0
-    above, below = _kernels(sides, inputs)
+def _together(method: AbstractMethod, inputs: TensorInputs, arguments: list[Argument]) -> Iterator[list[Argument]]:
+    """Divide arguments into groups whose kernels may be held at once: each may have random numbers of its own."""
+    held = 4 * inputs.size * max(len(inputs.parents), 1) if method.random else 0
+    count = max(1, HELD // held) if held else max(len(arguments), 1)
+    return (arguments[start : start + count] for start in range(0, len(arguments), count))
+
+
+def _slope(
+    method: AbstractMethod,
+    inputs: TensorInputs,
+    projection: AbstractProjection,
+    argument: Argument,
+    sides: Difference,
+    kernels: tuple[Kernel, Kernel],
+) -> float:
+    above, below = kernels
     shared = form(above)
     if shared is not None and shared == form(below):
         fine = difference(method, argument, inputs.size, FINE)
-        kernels = _kernels(fine, inputs)
-        if fine.distance and all(form(kernel) == shared for kernel in kernels):
-            sides, (above, below) = fine, kernels
+        near = _kernels(fine, inputs)
+        if fine.distance and all(form(kernel) == shared for kernel in near):
+            sides, (above, below) = fine, near
     return (projection.of(above) - projection.of(below)) / sides.distance
 
 

@@ -1,7 +1,8 @@
 """The scalar product of a gradient with what a kernel would write, without writing it where a few products tell.
 
 A sum of weighted tensors needs the gradient's product with each of them, once, for any weights. Task vectors added up
-need it with each vector; elected ones with what was elected, for any factor. Any other kernel is run.
+need it with each vector; elected ones with what was elected, for any factor. Any other kernel is run. What several
+kernels need is taken together, so that gradient and parents are read from memory once (`prepare`).
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ from torch import Tensor
 from merge.kernels.combination import CombinedVectors, WeightedSum
 from merge.kernels.inputs import BLOCK, Operand, TensorInputs
 from merge.kernels.kernel import AbstractFused, Kernel
+from merge.kernels.native_records import combinable, mixture
 from merge.kernels.task_vector import TaskVector
 from merge.memory.large_pages import ReusedBuffer
 from merge.native import tensors as fused
@@ -46,6 +48,29 @@ def _identity(vector: TaskVector) -> Hashable:
     return vector.parent.key, mask, None if vector.factor is None else float(vector.factor)
 
 
+def _alone(vector: TaskVector) -> CombinedVectors:
+    return CombinedVectors(vector.inputs, (vector,), (1.0,), vote=False, normalize=False, scale=1.0)
+
+
+def _operands(kernel: Kernel) -> tuple[Operand, ...]:
+    """Return the tensors whose products tell that of a kernel, as far as whole ones do."""
+    if isinstance(kernel, WeightedSum):
+        return kernel.operands
+    if not isinstance(kernel, CombinedVectors):
+        return ()
+    whole = () if kernel.vote else tuple(v.parent for v in kernel.vectors if v.mask is None and v.factor is None)
+    return (*whole, kernel.inputs.base)
+
+
+def _mixtures(kernel: Kernel) -> Iterator[tuple[Hashable, CombinedVectors]]:
+    """Go through what else tells it: elections, and vectors of which something is dropped."""
+    if isinstance(kernel, CombinedVectors) and kernel.vote:
+        yield ("elected", form(kernel)), kernel
+    elif isinstance(kernel, CombinedVectors):
+        masked = (v for v in kernel.vectors if v.mask is not None or v.factor is not None)
+        yield from ((("vector", _identity(vector)), _alone(vector)) for vector in masked)
+
+
 class AbstractProjection(ABC):
     """Products of the gradient of one tensor, in float64."""
 
@@ -62,6 +87,9 @@ class AbstractProjection(ABC):
             change = self.elected(kernel) if kernel.vote else self._added(kernel)
             return self.operand(kernel.inputs.base) + kernel.scale * change
         return self.written(kernel)
+
+    def prepare(self, kernels: Sequence[Kernel]) -> None:  # noqa: B027 - nothing to do is a fine answer
+        """Take what products of kernels will need, where that is cheaper at once."""
 
     def _added(self, kernel: CombinedVectors) -> float:
         return sum(weight * self.vector(vector) for vector, weight in zip(kernel.vectors, kernel.weights, strict=True))
@@ -132,6 +160,27 @@ class Projection(AbstractProjection):
         self._compiled = fused.readable([self._gradient])
         self._products: dict[Hashable, float] = {}
 
+    def prepare(self, kernels: Sequence[Kernel]) -> None:
+        """Take the products with all parents, vectors and elections of some kernels in one pass."""
+        if not self._compiled or not self._inputs.fusable:
+            return
+        plain: dict[Hashable, Operand] = {}
+        mixed: dict[Hashable, CombinedVectors] = {}
+        for kernel in kernels:
+            plain |= {operand.key: operand for operand in _operands(kernel)}
+            mixed |= {key: part for key, part in _mixtures(kernel) if combinable([v.mask for v in part.vectors])}
+        plain = {key: operand for key, operand in plain.items() if key not in self._products}
+        mixed = {key: part for key, part in mixed.items() if key not in self._products}
+        if not plain and not mixed:
+            return
+        base, made = self._inputs.operands[-1], list(mixed.values())
+        records = [mixture(k.vectors, k.weights, vote=k.vote, normalize=k.normalize, scale=_LIFT) for k in made]
+        tensors = [operand.raw for operand in plain.values()]
+        found = fused.projections(self._gradient, tensors, base.raw, records)
+        self._products |= dict(zip(plain, found, strict=False))
+        for key, lifted in zip(mixed, found[len(plain) :], strict=True):
+            self._products[key] = (lifted - self.operand(base)) / _LIFT
+
     def operand(self, operand: Operand) -> float:
         """Return the product with a parent or the base."""
         key = operand.key
@@ -149,8 +198,7 @@ class Projection(AbstractProjection):
             return self.operand(vector.parent) - self.operand(self._inputs.base)
         key = ("vector", _identity(vector))
         if key not in self._products:
-            alone = CombinedVectors(self._inputs, (vector,), (1.0,), vote=False, normalize=False, scale=1.0)
-            self._products[key] = self._change(alone)
+            self._products[key] = self._change(_alone(vector))
         return self._products[key]
 
     def elected(self, kernel: CombinedVectors) -> float:

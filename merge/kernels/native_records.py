@@ -59,9 +59,19 @@ def combination(
         normalize: With a vote, whether the sum is divided by the weights that agree.
         scale: Factor of the sum.
     """
-    how = fused.ADDED if not vote else fused.SHARED if normalize else fused.ELECTED
-    base = vectors[0].inputs.base.address
+    base, how = vectors[0].inputs.base.address, _how(vote=vote, normalize=normalize)
     return fused.combination(out, dtype, base, len(vectors), _records(vectors, weights), how=how, scale=scale)
+
+
+def mixture(
+    vectors: Sequence[TaskVector], weights: Sequence[float], *, vote: bool, normalize: bool, scale: float
+) -> tuple[int, bytes, int, float]:
+    """Return what `projections` takes of combined task vectors; as for `combination`."""
+    return len(vectors), _records(vectors, weights), _how(vote=vote, normalize=normalize), scale
+
+
+def _how(*, vote: bool, normalize: bool) -> int:
+    return fused.ADDED if not vote else fused.SHARED if normalize else fused.ELECTED
 
 
 def masked_norm(vector: TaskVector, mask: AbstractMask | None) -> float:

@@ -134,6 +134,7 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     signatures: dict[str, tuple[list[object], object]] = {
         "weighted_sum": ([memory, whole, memory, memory], ctypes.c_int32),
         "combination": ([memory, memory, whole, memory, whole, number], ctypes.c_int32),
+        "projections": ([whole, memory, whole, memory, memory, whole, memory, memory], None),
         "norms": ([whole, memory, memory, memory], None),
         "sums_by_number": ([whole, memory, memory, memory, memory], None),
         "all_finite": ([whole, memory], ctypes.c_int32),

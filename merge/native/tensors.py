@@ -32,6 +32,7 @@ ADDED, ELECTED, SHARED = range(3)
 """How terms become one: all are added; those of the elected sign are; these over the sum of their weights."""
 
 _SOURCE = struct.Struct("=2q")
+_MIXTURE = struct.Struct("=4q")
 _TARGET = struct.Struct("=4q")
 
 
@@ -66,6 +67,28 @@ def combination(
         scale: Factor of the sum.
     """
     return partial(loops().combination, target(out, dtype), _SOURCE.pack(*base), count, records, how, scale)
+
+
+def projections(
+    gradient: Tensor, tensors: Sequence[Tensor], base: Tensor, mixtures: Sequence[tuple[int, bytes, int, float]]
+) -> list[float]:
+    """Return the scalar products of a gradient with tensors, then with mixtures, in one pass over all of them.
+
+    Args:
+        gradient: Like all tensors here it is `readable`, and they have the same shape.
+        tensors: Their products come first.
+        base: What each mixture is added to.
+        mixtures: Number of task vectors, their records, how they become one and the factor, as for `combination`.
+    """
+    sums, records = np.zeros(len(tensors) + len(mixtures)), [np.frombuffer(m[1], dtype=np.uint8) for m in mixtures]
+    packed = b"".join(
+        _MIXTURE.pack(record.ctypes.data, count, how, int(np.float32(scale).view(np.uint32)))
+        for record, (count, _, how, scale) in zip(records, mixtures, strict=True)
+    )
+    given = len(tensors), sources(tensors), sources([base]), len(mixtures), packed, sums.ctypes.data
+    loops().projections(gradient.numel(), sources([gradient]), *given)
+    result: list[float] = sums.tolist()
+    return result
 
 
 def masked_norm(base: Tensor, record: bytes) -> float:

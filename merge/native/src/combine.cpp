@@ -102,13 +102,14 @@ Combination floats_for(int64_t count, std::integer_sequence<int64_t, LESS_ONE...
 }
 
 template <int64_t HOW>
-bool combined(const Target& target, const Source* sources, const Vector* vectors, int64_t count, float scale) {
+bool combined(const Target& target, const Source* sources, const Vector* vectors, int64_t count, float scale, int64_t from,
+              int64_t to) {
     const Combination any = floats_for<HOW>(count, std::make_integer_sequence<int64_t, MOST>());
     const Combination quicker = quicker_for<HOW>(target, sources, vectors[0].keep, count);
-    if (quicker == nullptr) return any(target, sources, vectors, scale, 0, target.size);
+    if (quicker == nullptr) return any(target, sources, vectors, scale, from, to);
     bool finite = true;
-    for (int64_t start = 0, end; start < target.size; start = end) {
-        end = end_of_stretch(vectors, count, start, target.size);
+    for (int64_t start = from, end; start < to; start = end) {
+        end = end_of_stretch(vectors, count, start, to);
         const int64_t first = std::min((start + STEP - 1) / STEP * STEP, end), last = std::max(first, end / STEP * STEP);
         finite &= any(target, sources, vectors, scale, start, first);
         finite &= quicker(target, sources, vectors, scale, first, last) || any(target, sources, vectors, scale, first, last);
@@ -133,9 +134,53 @@ void add_norms(const float* root, const float* x, const Bounds& given, const int
     }
 }
 
+// Task vectors with a way to combine them; the same fields in the same order as the record in tensors.py.
+struct Mixture {
+    int64_t vectors, count, how, scale;  // scale: the bits of a float
+
+    // Writes the entries of one block to a buffer.
+    void write(const Source& base, int64_t start, int64_t end, float* buffer) const {
+        const Vector* given = reinterpret_cast<const Vector*>(vectors);
+        Source sources[MOST + 1] = {base};
+        for (int64_t m = 0; m < count; m++) sources[m + 1] = given[m].parent;
+        const Target target{reinterpret_cast<int64_t>(buffer) - 4 * start, FLOAT32, FLOAT32, end - start};
+        const auto run = how == ADDED ? combined<ADDED> : how == ELECTED ? combined<ELECTED> : combined<SHARED>;
+        run(target, sources, given, count, float_of(static_cast<uint32_t>(scale)), start, end);
+    }
+};
+
+constexpr int64_t CACHED = 8192, SUMS = 32;  // entries that stay in a core's cache; partial sums, which stay in registers
+
+double scalar_product(const float* a, const float* b, int64_t count) {
+    double sums[SUMS] = {}, total = 0.0;
+    const int64_t whole = count / SUMS * SUMS;
+    for (int64_t i = 0; i < whole; i += SUMS)
+        for (int64_t j = 0; j < SUMS; j++) sums[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
+    for (int64_t i = whole; i < count; i++) total += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    for (int64_t j = 0; j < SUMS; j++) total += sums[j];
+    return total;
+}
+
 }  // namespace
 
 extern "C" {
+
+// Adds the scalar products of a gradient to `sums`: with each tensor, then with each mixture of task vectors added to a base.
+// All are read once from memory, a part at a time, and nothing is written.
+void projections(int64_t size, const Source* gradient, int64_t tensors, const Source* sources, const Source* base,
+                 int64_t mixtures, const Mixture* given, double* sums) {
+    alignas(64) float gradient_buffer[CACHED], buffer[CACHED];
+    for (int64_t start = 0; start < size; start += CACHED) {
+        const int64_t count = std::min(CACHED, size - start);
+        const float* g = block_of(gradient->address, gradient->kind, start, count, gradient_buffer);
+        for (int64_t n = 0; n < tensors; n++)
+            sums[n] += scalar_product(g, block_of(sources[n].address, sources[n].kind, start, count, buffer), count);
+        for (int64_t n = 0; n < mixtures; n++) {
+            given[n].write(*base, start, start + count, buffer);
+            sums[tensors + n] += scalar_product(g, buffer, count);
+        }
+    }
+}
 
 // out = sum_i weights[i] * x_i, of 1 to MOST tensors. Returns 1 if every entry is finite.
 int32_t weighted_sum(const Target* target, int64_t count, const Source* sources, const float* weights) {
@@ -152,7 +197,7 @@ int32_t combination(const Target* target, const Source* base, int64_t count, con
     Source sources[MOST + 1] = {*base};
     for (int64_t m = 0; m < count; m++) sources[m + 1] = vectors[m].parent;
     const auto run = how == ADDED ? combined<ADDED> : how == ELECTED ? combined<ELECTED> : combined<SHARED>;
-    const bool finite = run(*target, sources, vectors, count, scale);
+    const bool finite = run(*target, sources, vectors, count, scale, 0, target->size);
     settle();
     return finite;
 }

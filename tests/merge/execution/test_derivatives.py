@@ -208,3 +208,21 @@ def test_products_with_parents_replace_the_gradient_where_whole_tensors_are_adde
     wanted = [argument for argument in arguments_of(method) if argument.field != "density"]
     whole = slopes(method, inputs, Projection(inputs, weight, ReusedBuffer()), wanted)
     assert slopes(method, inputs, products, wanted) == pytest.approx(whole, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32)], ids=str)
+@pytest.mark.parametrize(("name", "parents"), [("ties", 2), ("dare_linear", 3), ("della", 2), ("dare_ties", 7)])
+def test_one_pass_over_all_products_gives_what_blocks_give(
+    name: str, parents: int, dtypes: tuple[torch.dtype, torch.dtype]
+) -> None:
+    tensors, base = tensors_for(name, (130, 257), parents=parents)
+    assert base is not None
+    stored = [tensor.to(dtypes[0]) for tensor in tensors]
+    inputs = TensorInputs.of(stored, base.to(dtypes[1]), draws=CounterDraws(3, ParentCache(1 << 24)))
+    method = instance(name, parents, density=0.4)
+    single = weights_of(inputs).float()
+    once, blocks = (
+        slopes(method, inputs, Projection(inputs, kind, ReusedBuffer()), arguments_of(method))
+        for kind in (single, single.double())
+    )
+    assert once == pytest.approx(blocks, rel=1e-4, abs=rounding(single, merged(method, inputs), 16 * COARSE))
