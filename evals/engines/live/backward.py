@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from evals.engines.live.forward_passes import MIN_SEGMENT, probe
 from evals.engines.live.layer_checkpoints import checkpointed, hidden_bytes, layers_of, saved_bytes
 from evals.engines.live.packed_row import PackedRow, pack
-from evals.engines.live.pass_budget import free_bytes
+from evals.engines.live.pass_budget import free_bytes, keep_freed_memory
 from evals.engines.live.prefix_tree import build_plan
 from evals.engines.live.scoring_plan import ROW, PassBudget
 from evals.engines.live.shared_attention import AttentionState, UnshareableError, once_more, shared_attention, using
@@ -94,6 +94,7 @@ class BackwardPass:
         self._checkpoint = checkpoint
         self._tokens = tokens
         self._device: torch.device = next(iter(model.parameters())).device
+        keep_freed_memory(self._device)
         self._room = int(_SHARE * free_bytes(self._device))
         self._measured: dict[tuple[int, int], float] = {}
         with torch.no_grad():

@@ -95,7 +95,7 @@ class _TokenLikelihood(torch.autograd.Function):
         norms, kept = rest[: len(ctx.parts)], rest[len(ctx.parts) :]
         wanted = ctx.needs_input_grad
         dhidden = torch.zeros_like(hidden) if wanted[0] else None
-        dweight = torch.zeros(weight.shape, dtype=_wide(weight), device=weight.device) if wanted[1] else None
+        dweight: Tensor | None = None
         dbias = torch.zeros(bias.shape, dtype=_wide(bias), device=bias.device) if wanted[2] else None
         for i, (here, which) in enumerate(ctx.parts):
             shares = kept[i] if kept else _logits(hidden[here], weight, bias).sub_(norms[i][:, None]).exp_()
@@ -108,8 +108,8 @@ class _TokenLikelihood(torch.autograd.Function):
             dlogits = dlogits.to(weight.dtype)
             if dhidden is not None:
                 dhidden[here] = dlogits @ weight
-            if dweight is not None:
-                _add_product(dweight, dlogits, hidden[here])
+            if wanted[1]:
+                dweight = _plus_product(dweight, dlogits, hidden[here], several=len(ctx.parts) > 1)
         return (
             dhidden,
             None if dweight is None else dweight.to(weight.dtype),
@@ -120,11 +120,12 @@ class _TokenLikelihood(torch.autograd.Function):
         )
 
 
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    if total.dtype == a.dtype:
-        total.addmm_(a.T, b)
-    else:
-        total += a.T @ b
+def _plus_product(total: Tensor | None, a: Tensor, b: Tensor, *, several: bool) -> Tensor:
+    """Return ``total + a^T b``; in float32 at least where there are several addends."""
+    if total is None:
+        product = a.T @ b
+        return product.to(_wide(product)) if several else product
+    return total.addmm_(a.T, b) if total.dtype == a.dtype else total.add_(a.T @ b)
 
 
 def _parts(read: Readings, rows: int, most: int) -> Iterator[tuple[slice, Tensor]]:

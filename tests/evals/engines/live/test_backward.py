@@ -11,6 +11,7 @@ from torch import Tensor
 from evals.engines.live import packed_attention
 from evals.engines.live.backward import BackwardPass, Differentiated
 from evals.engines.live.fused_attention import plain_attention, plain_attention_backward
+from evals.engines.live.token_likelihood import Readings, token_likelihood
 from evals.engines.live.weight_products import LowRank
 from evals.errors import ScoringError
 from evals.prompts.token_cache import TokenPair
@@ -144,6 +145,23 @@ def test_checkpoints_and_several_rows_change_nothing(tokens: int | None, checkpo
     assert (result.rows > 1, result.checkpointed) == (tokens is not None, checkpoint)
     torch.testing.assert_close(result.loglikelihoods, likelihoods, rtol=1e-10, atol=1e-10)
     assert_same(gradients, truth)
+
+
+def test_the_head_in_pieces_of_rows_with_probabilities_computed_again_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight, bias = (
+        torch.randn(*n, generator=generator).double() for n in ((11, 6), (VOCABULARY, 6), (VOCABULARY,))
+    )
+    inputs = [x.requires_grad_() for x in (hidden, weight, bias)]
+    read = Readings(torch.tensor([3, 0, 10, 3, 7, 3]), torch.tensor([1, 5, 2, 88, 0, 1]))
+    factors = torch.randn(6, generator=generator).double()
+    truth = torch.nn.functional.linear(*inputs).log_softmax(-1)[read.row, read.token]
+    for keep, rows in ((True, 256), (True, 4), (False, 4)):
+        found = token_likelihood(inputs[0], inputs[1], inputs[2], read, keep=keep, rows=rows)
+        torch.testing.assert_close(found, truth)
+        gradients = (torch.autograd.grad((one * factors).sum(), inputs, retain_graph=True) for one in (found, truth))
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 def test_the_formula_gives_what_the_kernel_gives(monkeypatch: pytest.MonkeyPatch) -> None:
