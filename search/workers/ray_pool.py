@@ -1,18 +1,20 @@
 """Scorers as Ray actors, one per accelerator, or per core where a cluster has none; the only importer of ray.
 
-Ray places the actors, starts lost ones again and repeats their jobs; nothing of that is ours. A job that takes too long
-has its actor killed, so that Ray does the same.
+Ray places the actors and tells which are lost. A lost one is asked for anew and works again once Ray has room for it;
+its job goes to whichever actor is free first, so that a host that is gone for good costs its jobs' time alone. A job
+that takes too long has its actor killed, and goes the same way.
 """
 
+import itertools
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.errors import StudyError
+from search.errors import SearchStoppedError, StudyError
 from search.interrupts import Say, silent
 from search.results.job import Job
 from search.workers.local_pool import POLL, sendable
@@ -72,8 +74,12 @@ class RayPool:
     say: Say = silent
     limit: TimeLimit = field(default_factory=TimeLimit)
     actors: list[Any] = field(default_factory=list)
+    _new: Callable[[], Any] = lambda: None
     _free: deque[Any] = field(default_factory=deque)
+    _waiting: deque[Job] = field(default_factory=deque)
     _running: dict[Any, tuple[Job, Any, float]] = field(default_factory=dict)
+    _starting: dict[Any, Any] = field(default_factory=dict)
+    _lost: Counter[int] = field(default_factory=Counter)
     _ray: Any = None
 
     @property
@@ -82,24 +88,24 @@ class RayPool:
         return len(self.actors)
 
     def submit(self, job: Job) -> None:
-        """Hand a job to an actor that has none; the first job starts them."""
+        """Hand a job to an actor as soon as one is free; the first job starts them."""
         if self._ray is None:
             self._start()
-        actor = self._free.popleft()
-        self._running[actor.score.remote(job)] = job, actor, time.monotonic()
+        self._waiting.append(job)
+        self._assign()
 
     def next_finished(self) -> tuple[Job, Outcome]:
         """Wait for a job to finish, and return it with its outcome."""
         while True:
             self.check()
-            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=POLL)
-            if ready:
-                return self._received(ready[0])
-            for running, (job, actor, since) in self._running.items():
+            ready, _ = self._ray.wait([*self._running, *self._starting], num_returns=1, timeout=POLL)
+            finished = self._received(ready[0]) if ready else None
+            self._assign()
+            if finished is not None:
+                return finished
+            for job, actor, since in self._running.values():
                 if self.limit.exceeded(job, time.monotonic() - since):
-                    self.say(f"a Ray actor is started again: {job.name} took too long")
-                    self._running[running] = job, actor, time.monotonic()
-                    self._ray.kill(actor, no_restart=False)
+                    self._ray.kill(actor)
 
     def close(self) -> None:
         """End the actors, and leave the cluster, or end it if it was started here."""
@@ -110,18 +116,49 @@ class RayPool:
         self._ray.shutdown()
         self._ray, self.actors = None, []
 
-    def _received(self, ready: Any) -> tuple[Job, Outcome]:
-        job, actor, since = self._running.pop(ready)
-        self._free.append(actor)
+    def _assign(self) -> None:
+        """Give waiting jobs to free actors."""
+        while self._waiting and self._free:
+            job, actor = self._waiting.popleft(), self._free.popleft()
+            self._running[actor.score.remote(job)] = job, actor, time.monotonic()
+
+    def _received(self, ready: Any) -> tuple[Job, Outcome] | None:
+        """Take what an actor returned: a finished job, or None where it only started, or was lost."""
+        job, actor, since = self._running.pop(ready, (None, self._starting.pop(ready, None), 0.0))
         try:
             outcome = self._ray.get(ready)
         except self._ray.exceptions.RayError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            return job, lost_too_often(job, f"with: {lines[0]}")
+            return self._replace(actor, job, error)
+        self._free.append(actor)
+        if job is None:
+            return None
         if isinstance(outcome, Exception):
             raise outcome
         self.limit.learn(job, time.monotonic() - since)
         return job, outcome
+
+    def _replace(self, actor: Any, job: Job | None, error: Exception) -> tuple[Job, Outcome] | None:
+        """Ask for another actor in place of a lost one; its job waits for the next free one, a few times.
+
+        Raises:
+            SearchStoppedError: It was lost before it could do anything: the next would be too.
+        """
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        self.actors.remove(actor)
+        if job is None:
+            raise SearchStoppedError(f"Ray: an actor cannot start: {reason}; finished trials are kept")
+        self._ask_for_actor()
+        self._lost[job.number] += 1
+        if self._lost[job.number] >= ATTEMPTS:
+            return job, lost_too_often(job, f"with: {reason}")
+        self.say(f"a Ray actor was lost; {job.name} runs again")
+        self._waiting.appendleft(job)
+        return None
+
+    def _ask_for_actor(self) -> None:
+        actor = self._new()
+        self.actors.append(actor)
+        self._starting[actor.pid.remote()] = actor
 
     def _start(self) -> None:
         """Connect to the cluster, or start one, and start the actors.
@@ -136,9 +173,11 @@ class RayPool:
         count = self.wanted if self.wanted > 1 else accelerators or int(resources.get("CPU", 1))
         opener = self.prepare(-(-count // nodes), accelerators > 0)
         actor = ray.remote(num_gpus=1 if accelerators else 0, num_cpus=1)(ScorerActor)
-        restarting = actor.options(max_restarts=-1, max_task_retries=ATTEMPTS - 1)
-        self.actors = [restarting.remote(opener, number, str(Path.cwd())) for number in range(count)]
-        self._ray, self._free = ray, deque(self.actors)
+        numbers, folder = itertools.count(), str(Path.cwd())
+        self._new = lambda: actor.remote(opener, next(numbers), folder)
+        self._ray = ray
+        for _ in range(count):
+            self._ask_for_actor()
         kind = "accelerator" if accelerators else "processor core"
         self.say(f"Ray: {count} actors on {nodes} hosts, one {kind} each")
 
