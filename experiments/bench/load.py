@@ -88,14 +88,15 @@ class Meter:
         if self._since is not None:
             wall, cpu = time.perf_counter() - self._since[0], time.process_time() - self._since[1]
             self.rows.append((wall, cpu, *(self._parts.get(name, 0.0) for name in PARTS)))
-            self._print()
+            self.print_row()
         try:
             yield
         finally:
             self._parts = {}
             self._since = time.perf_counter(), time.process_time()
 
-    def _print(self) -> None:
+    def print_row(self) -> None:
+        """Print the row of a mark that was reached and not printed yet."""
         if self.finished in self.marks and self.rows:
             middle = [1000 * median(column) for column in zip(*self.rows[-LAST:], strict=True)]
             cells = " | ".join(f"{value:.0f}" for value in middle)
@@ -189,6 +190,7 @@ def run_study(settings: argparse.Namespace) -> None:
         with store.leading():
             pool = InProcess(lambda: scorer)
             Leader(study, store, cast("Resources", resources), pool, observer).run()
+            meter.print_row()  # the finalists may have been scored before, so that nothing came after the last trial
 
 
 def grow_study(settings: argparse.Namespace) -> None:
