@@ -9,11 +9,10 @@ def usable_device(name: str) -> str:
     Raises:
         InputError: There is no such device.
     """
-    import torch
+    from merge import door
+    from merge.errors import MergeError
 
     try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name}: must be a device that torch can use here, got: {reason}; use cpu") from None
-    return name
+        return door.usable_device(name)
+    except MergeError as error:
+        raise InputError(f"--{error}") from None

@@ -150,7 +150,7 @@ def usable_device(name: str) -> str:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise MergeError(f"device {name}: must be one that torch can use here, got: {reason}; use cpu") from None
+        raise MergeError(f"device {name}: must be a device that torch can use here, got: {reason}; use cpu") from None
     return name
 
 

@@ -72,7 +72,7 @@ def test_stages_are_merged_in_memory_as_in_a_folder(tiny_models: Path, tmp_path:
     [
         ({**TIES, "merge_method": "tis"}, {}, RecipeError, "did you mean 'ties'"),
         ({**TIES, "base_model": "no-such-model"}, {}, CheckpointError, "no-such-model"),
-        (TIES, {"device": "gpu"}, MergeError, "device gpu: must be one that torch can use"),
+        (TIES, {"device": "gpu"}, MergeError, "device gpu: must be a device that torch can use"),
         (TIES, {"compat": "mergekitt"}, MergeError, "compat: must be 'mergekit'"),
         (TIES, {"out_shard_size": 5}, MergeError, "out_shard_size: is for folders"),
         (TIES, {"models_root": "nowhere"}, MergeError, "models_root nowhere: must be a folder"),
