@@ -116,8 +116,12 @@ def _opened(model: Any, tokenizer: Any, settings: ScoringSettings) -> ScoredMode
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype=settings.dtype).to(settings.device)
-        own = AutoTokenizer.from_pretrained(str(model)) if tokenizer is None else tokenizer
+        loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype=settings.dtype, trust_remote_code=False).to(
+            settings.device
+        )
+        own = tokenizer
+        if own is None:
+            own = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
     except (OSError, ValueError, AttributeError, RuntimeError) as error:
         raise EvalError(
             f"model: must be a folder or hub id that transformers opens, got {str(model)!r}: {reason(error)}"

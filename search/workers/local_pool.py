@@ -3,8 +3,8 @@
 A process that died is replaced, and its job handed out again; so is one whose job exceeds its time limit.
 """
 
+import copy
 import multiprocessing
-import pickle
 import signal
 import time
 from collections import Counter, deque
@@ -169,9 +169,10 @@ def work(open_scorer: OpenScorer, number: int, connection: Connection) -> None:
 def sendable(error: Exception, number: int) -> Exception:
     """Return an error as it is, where another process can read it, else one that says the same."""
     try:
-        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled a moment ago
+        again = copy.copy(error)  # made anew from its arguments, as the other process would
     except Exception:  # noqa: BLE001 - an error can be made of anything
         again = None
-    if type(again) is type(error) and str(again) == str(error):
+    plain = all(part is None or isinstance(part, str | int | float) for part in (*error.args, *vars(error).values()))
+    if plain and type(again) is type(error) and str(again) == str(error):
         return error
     return SearchStoppedError(f"scorer {number}: {type(error).__name__}: {error}")
