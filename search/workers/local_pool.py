@@ -87,14 +87,15 @@ class LocalPool:
                     return finished
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes: those that have no job leave by themselves once their connection is closed."""
         for one in self._processes:
-            one.process.terminate()
+            one.connection.close()
+            if one.job is not None:
+                one.process.terminate()
         for one in self._processes:
             one.process.join(LEAVE)
             one.process.kill()
             one.process.join()
-            one.connection.close()
         self._processes, self._waiting = [], deque()
 
     def _start(self, number: int) -> _Process:
